@@ -1,0 +1,94 @@
+"""What crosses the engine room's door: plain values, no docker types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A bind of a host path. The source must exist; the engine never creates it."""
+
+    source: Path
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """Everything a container is made of. `name` is deterministic, so a repeated create finds the first one."""
+
+    name: str
+    image: str
+    labels: Mapping[str, str]
+    entrypoint: Sequence[str] | None = None
+    """None keeps the image's."""
+    command: Sequence[str] | None = None
+    """None keeps the image's."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    mounts: Sequence[Mount] = ()
+    publish: Sequence[int] = ()
+    """Container TCP ports published on 127.0.0.1 at ports the engine picks; see Container.ports."""
+    workdir: str | None = None
+    user: str | None = None
+    shm_bytes: int = 0
+    """0 keeps the engine's default of 64 MiB."""
+    memory_bytes: int = 0
+    """0: no limit."""
+    cpus: float = 0.0
+    """0: no limit."""
+    gpus: Sequence[str] = ()
+    """GPU UUIDs. Empty: no GPU is visible, whatever the image says."""
+    stop_signal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """What the engine says of a container."""
+
+    id: str
+    name: str
+    image: str
+    image_id: str
+    labels: Mapping[str, str]
+    state: str
+    """created, running, paused, restarting, removing, exited or dead."""
+    exit_code: int | None = None
+    """None until it has ended."""
+    oom_killed: bool = False
+    error: str = ""
+    """Why the engine could not start it, in the engine's words."""
+    started: float | None = None
+    """Unix seconds; None before the first start."""
+    finished: float | None = None
+    ports: Mapping[int, int] = field(default_factory=dict)
+    """Container port -> port on 127.0.0.1; empty unless running."""
+    log_path: Path | None = None
+    """The engine's json-file of this container; None with another log driver."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineEvent:
+    """A container changed. `action` is the engine's word: create, start, die, destroy, oom, ..."""
+
+    at: float
+    action: str
+    container_id: str
+    labels: Mapping[str, str]
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    version: str
+    api_version: str
+    root: Path
+    """Where the engine keeps its data; json-file logs lie below it."""
+    cpus: int
+    memory_bytes: int
+    cgroup_version: str
+    storage_driver: str
+    gpu_runtime: bool
+    """An nvidia runtime or CDI devices are there."""

@@ -1,0 +1,176 @@
+"""Every setting in one table: name, default, help; from `config.toml`, then `APPLIANCE_*` variables.
+
+Paths are derived from `home` on access, so a test gives a home and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from appliance.errors import UsageError
+
+Value = str | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    name: str
+    default: Value
+    help: str
+
+
+SETTINGS = (
+    Setting("host", "127.0.0.1", "Address of the front door and the API. Loopback unless you put TLS before it."),
+    Setting("port", 7070, "TCP port of the front door and the API."),
+    Setting("docker_host", "", "Docker engine address, such as unix:///run/docker.sock; empty: the engine's default."),
+    Setting("storage", "auto", "Volume store: zfs, directory, or auto (zfs where `zpool` is set, else directory)."),
+    Setting("zpool", "", "Pool or dataset that holds the volumes of the zfs store, such as tank/appliance."),
+    Setting("haproxy", "haproxy", "The HAProxy program (2.6 or newer) that serves the front door."),
+    Setting("base_image", "python:3.12-slim-bookworm", "Base of the built-in images, where a registry answers."),
+    Setting("notebook_image", "appliance/notebook", "Image of a notebook that names none."),
+    Setting("shm_mb", 1024, "Shared memory of a container, in MiB; PyTorch's data loaders need it."),
+    Setting("stop_grace_s", 10.0, "Seconds between the polite stop of a container and the kill."),
+    Setting("max_parallel_jobs", 4, "Workflow jobs that run at the same time on this machine."),
+    Setting("resync_s", 30.0, "Seconds between two full comparisons of what is declared with what runs."),
+    Setting("watch_debounce_s", 0.3, "Seconds a spec file must be unchanged before it is read."),
+    Setting("log_flush_s", 0.5, "Seconds a log line may wait before it is stored."),
+    Setting("telemetry_memory_mb", 512, "Memory that the log and metric database may use, in MiB."),
+    Setting("deploy_deadline_s", 300.0, "Seconds a new deployment revision has to become ready."),
+)
+_TABLE = {setting.name: setting for setting in SETTINGS}
+
+
+def default_home(environ: Mapping[str, str] = os.environ) -> Path:
+    """`APPLIANCE_HOME`, else `/var/lib/appliance` as root, else the XDG data directory."""
+    if home := environ.get("APPLIANCE_HOME"):
+        return Path(home).expanduser().absolute()
+    if os.geteuid() == 0:
+        return Path("/var/lib/appliance")
+    data = environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "appliance"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    home: Path
+    host: str
+    port: int
+    docker_host: str
+    storage: str
+    zpool: str
+    haproxy: str
+    base_image: str
+    notebook_image: str
+    shm_mb: int
+    stop_grace_s: float
+    max_parallel_jobs: int
+    resync_s: float
+    watch_debounce_s: float
+    log_flush_s: float
+    telemetry_memory_mb: int
+    deploy_deadline_s: float
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Setting name -> where its value came from: `default`, `config.toml` or the variable."""
+
+    @property
+    def run_dir(self) -> Path:
+        return self.home / "run"
+
+    @property
+    def socket(self) -> Path:
+        """Trusted API socket: file permissions are the authentication."""
+        return self.run_dir / "api.sock"
+
+    @property
+    def front_socket(self) -> Path:
+        """API socket behind the front door: every request needs the token."""
+        return self.run_dir / "front.sock"
+
+    @property
+    def pid_file(self) -> Path:
+        return self.run_dir / "daemon.pid"
+
+    @property
+    def token_file(self) -> Path:
+        return self.home / "token"
+
+    @property
+    def specs_dir(self) -> Path:
+        return self.home / "specs"
+
+    @property
+    def state_file(self) -> Path:
+        return self.home / "state.db"
+
+    @property
+    def telemetry_file(self) -> Path:
+        return self.home / "telemetry.duckdb"
+
+    @property
+    def volumes_dir(self) -> Path:
+        return self.home / "volumes"
+
+    @property
+    def router_dir(self) -> Path:
+        return self.home / "router"
+
+    @property
+    def log_file(self) -> Path:
+        return self.home / "daemon.log"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+
+def load(environ: Mapping[str, str] = os.environ, home: Path | None = None) -> Settings:
+    """Settings of this home. Raises UsageError that names the setting, its origin and the expected type."""
+    home = home or default_home(environ)
+    values: dict[str, Value] = {}
+    origins: dict[str, str] = {}
+    from_file = _read_config(home / "config.toml")
+    for setting in SETTINGS:
+        variable = f"APPLIANCE_{setting.name.upper()}"
+        if variable in environ:
+            raw, origin = environ[variable], variable
+        elif setting.name in from_file:
+            raw, origin = from_file[setting.name], str(home / "config.toml")
+        else:
+            raw, origin = setting.default, "default"
+        values[setting.name] = _convert(setting, raw, origin)
+        origins[setting.name] = origin
+    return Settings(home=home, origins=origins, **values)  # type: ignore[arg-type]
+
+
+def _read_config(path: Path) -> dict[str, Value]:
+    if not path.exists():
+        return {}
+    import tomllib  # deferred: the CLI starts without it where there is no file
+
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"not valid TOML: {error}", where=str(path), hint="correct the file or remove it") from None
+    unknown = sorted(set(found) - set(_TABLE))
+    if unknown:
+        raise UsageError(
+            f"unknown setting {unknown[0]!r}", where=str(path), hint="`appliance config` lists the settings"
+        )
+    return found
+
+
+def _convert(setting: Setting, raw: object, origin: str) -> Value:
+    kind = type(setting.default)
+    try:
+        if isinstance(raw, bool) or not isinstance(raw, (str, int, float)):
+            raise ValueError
+        return kind(raw)
+    except ValueError:
+        raise UsageError(
+            f"setting {setting.name} must be of type {kind.__name__}, not {raw!r}",
+            where=origin,
+            hint=f"{setting.help} Default: {setting.default!r}",
+        ) from None

@@ -1,0 +1,164 @@
+"""Schema changes in order. Each runs once, in its own transaction; `user_version` counts them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+from appliance.errors import ApplianceError
+
+
+def m001_initial(db: sqlite3.Connection) -> None:
+    for statement in _INITIAL.split(";"):
+        if statement.strip():
+            db.execute(statement)
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_initial,)
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Bring the schema to the newest version. Raises where the file is from a newer appliance."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > len(MIGRATIONS):
+        raise ApplianceError(
+            f"the state file has schema version {version}, this program knows up to {len(MIGRATIONS)}",
+            hint="install the newer appliance again; nothing was changed",
+        )
+    for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            migration(db)
+            db.execute(f"PRAGMA user_version = {number}")
+            db.execute("COMMIT")
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise
+
+
+_INITIAL = """
+CREATE TABLE resources (
+    uid TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    spec TEXT NOT NULL,
+    source TEXT NOT NULL,
+    desired TEXT NOT NULL,
+    deleting INTEGER NOT NULL DEFAULT 0,
+    created REAL NOT NULL,
+    updated REAL NOT NULL,
+    phase TEXT NOT NULL DEFAULT 'Pending',
+    message TEXT NOT NULL DEFAULT '',
+    observed INTEGER NOT NULL DEFAULT 0,
+    status TEXT NOT NULL DEFAULT '{}',
+    UNIQUE (kind, name)
+);
+CREATE TABLE revisions (
+    uid TEXT NOT NULL REFERENCES resources ON DELETE CASCADE,
+    generation INTEGER NOT NULL,
+    spec TEXT NOT NULL,
+    source TEXT NOT NULL,
+    created REAL NOT NULL,
+    PRIMARY KEY (uid, generation)
+);
+CREATE TABLE runs (
+    id TEXT PRIMARY KEY,
+    number INTEGER NOT NULL,
+    workflow_uid TEXT NOT NULL,
+    workflow TEXT NOT NULL,
+    spec TEXT NOT NULL,
+    inputs TEXT NOT NULL,
+    phase TEXT NOT NULL,
+    message TEXT NOT NULL DEFAULT '',
+    cancel INTEGER NOT NULL DEFAULT 0,
+    created REAL NOT NULL,
+    started REAL,
+    finished REAL,
+    UNIQUE (workflow_uid, number)
+);
+CREATE INDEX runs_by_time ON runs (created);
+CREATE INDEX runs_open ON runs (finished) WHERE finished IS NULL;
+CREATE TABLE jobs (
+    run TEXT NOT NULL REFERENCES runs ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    phase TEXT NOT NULL,
+    message TEXT NOT NULL DEFAULT '',
+    container TEXT NOT NULL DEFAULT '',
+    exit_code INTEGER,
+    started REAL,
+    finished REAL,
+    inputs TEXT NOT NULL DEFAULT '{}',
+    outputs TEXT NOT NULL DEFAULT '{}',
+    PRIMARY KEY (run, name)
+);
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at REAL NOT NULL,
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    level TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    message TEXT NOT NULL
+);
+CREATE INDEX events_by_subject ON events (kind, name, id);
+CREATE TABLE versions (
+    dataset TEXT NOT NULL REFERENCES resources ON DELETE CASCADE,
+    version TEXT NOT NULL,
+    volume TEXT NOT NULL,
+    message TEXT NOT NULL DEFAULT '',
+    created REAL NOT NULL,
+    committed REAL,
+    bytes INTEGER NOT NULL DEFAULT 0,
+    run TEXT NOT NULL DEFAULT '',
+    job TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (dataset, version)
+);
+CREATE TABLE tags (
+    dataset TEXT NOT NULL REFERENCES resources ON DELETE CASCADE,
+    tag TEXT NOT NULL,
+    version TEXT NOT NULL,
+    PRIMARY KEY (dataset, tag)
+);
+CREATE TABLE models (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    type TEXT NOT NULL,
+    dataset TEXT NOT NULL,
+    version TEXT NOT NULL,
+    run TEXT NOT NULL DEFAULT '',
+    job TEXT NOT NULL DEFAULT '',
+    created REAL NOT NULL
+);
+CREATE INDEX models_by_name ON models (name, created);
+CREATE TABLE workspaces (
+    uid TEXT PRIMARY KEY,
+    volume TEXT NOT NULL
+);
+CREATE TABLE snapshots (
+    id TEXT PRIMARY KEY,
+    uid TEXT NOT NULL,
+    volume TEXT NOT NULL,
+    cause TEXT NOT NULL,
+    message TEXT NOT NULL,
+    created REAL NOT NULL
+);
+CREATE INDEX snapshots_by_owner ON snapshots (uid, created);
+CREATE TABLE spec_files (
+    path TEXT PRIMARY KEY,
+    digest TEXT NOT NULL,
+    problem TEXT NOT NULL,
+    declares TEXT NOT NULL,
+    updated REAL NOT NULL
+);
+CREATE TABLE secrets (
+    name TEXT PRIMARY KEY,
+    sealed BLOB NOT NULL,
+    updated REAL NOT NULL
+);
+CREATE TABLE notes (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+)
+"""

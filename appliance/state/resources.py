@@ -1,0 +1,159 @@
+"""Declared resources: desired spec with a generation, observed status, and every earlier revision."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from appliance.errors import Conflict, NotFound
+from appliance.state import events
+from appliance.state.db import Connection, Row
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One row. `generation` counts spec changes; `observed` is the generation that `status` describes."""
+
+    uid: str
+    kind: str
+    name: str
+    generation: int
+    spec: dict[str, Any]
+    source: str
+    """Who declared it: `file:NAME.yaml`, `cli`, `api` or `tui`."""
+    desired: str
+    """`running` or `stopped`: what the user asked for, apart from the spec."""
+    deleting: bool
+    created: float
+    updated: float
+    phase: str
+    message: str
+    observed: int
+    status: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    generation: int
+    spec: dict[str, Any]
+    source: str
+    created: float
+
+
+def get(db: Connection, kind: str, name: str) -> Resource:
+    """Raises NotFound."""
+    if found := find(db, kind, name):
+        return found
+    raise NotFound(f"no {kind} named {name!r}", hint=f"`appliance get {kind}s` lists what there is")
+
+
+def find(db: Connection, kind: str, name: str) -> Resource | None:
+    row = db.execute("SELECT * FROM resources WHERE kind = ? AND name = ?", (kind, name)).fetchone()
+    return _resource(row) if row else None
+
+
+def find_uid(db: Connection, uid: str) -> Resource | None:
+    row = db.execute("SELECT * FROM resources WHERE uid = ?", (uid,)).fetchone()
+    return _resource(row) if row else None
+
+
+def every(db: Connection, kind: str | None = None) -> list[Resource]:
+    """By kind and name."""
+    where, values = ("WHERE kind = ?", (kind,)) if kind else ("", ())
+    rows = db.execute(f"SELECT * FROM resources {where} ORDER BY kind, name", values)
+    return [_resource(row) for row in rows]
+
+
+def put(
+    db: Connection, kind: str, name: str, spec: Json, *, source: str, now: float, desired: str = "running"
+) -> tuple[Resource, str]:
+    """Declare `spec`. The second value is `created`, `updated` or `unchanged`. Raises Conflict while it is deleted.
+
+    An update keeps `desired`; an unchanged spec takes over `source` only, so a file may adopt what a command made.
+    """
+    text = json.dumps(spec, sort_keys=True)
+    old = find(db, kind, name)
+    if old and old.deleting:
+        raise Conflict(f"{kind} {name!r} is being deleted", hint="wait until it is gone, then apply again")
+    if old and json.dumps(old.spec, sort_keys=True) == text:
+        if old.source != source:
+            db.execute("UPDATE resources SET source = ? WHERE uid = ?", (source, old.uid))
+        return get(db, kind, name), "unchanged"
+    uid = old.uid if old else secrets.token_hex(8)
+    generation = old.generation + 1 if old else 1
+    if old:
+        db.execute(
+            "UPDATE resources SET spec = ?, generation = ?, source = ?, updated = ? WHERE uid = ?",
+            (text, generation, source, now, uid),
+        )
+    else:
+        db.execute(
+            "INSERT INTO resources (uid, kind, name, generation, spec, source, desired, created, updated)"
+            " VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?)",
+            (uid, kind, name, text, source, desired, now, now),
+        )
+    db.execute("INSERT INTO revisions VALUES (?, ?, ?, ?, ?)", (uid, generation, text, source, now))
+    change = "updated" if old else "created"
+    events.record(db, kind, name, change.capitalize(), f"{change} by {source}, generation {generation}", now=now)
+    return get(db, kind, name), change
+
+
+def set_desired(db: Connection, uid: str, desired: str, *, now: float) -> None:
+    db.execute("UPDATE resources SET desired = ?, updated = ? WHERE uid = ?", (desired, now, uid))
+
+
+def set_source(db: Connection, uid: str, source: str) -> None:
+    db.execute("UPDATE resources SET source = ? WHERE uid = ?", (source, uid))
+
+
+def set_deleting(db: Connection, uid: str, *, now: float) -> None:
+    db.execute("UPDATE resources SET deleting = 1, updated = ? WHERE uid = ?", (now, uid))
+
+
+def set_status(
+    db: Connection, uid: str, *, generation: int, phase: str, message: str = "", status: Json | None = None
+) -> bool:
+    """Write what was observed of `generation`. False: the spec has changed meanwhile and nothing was written.
+
+    `status` replaces the old status document; None keeps it.
+    """
+    done = db.execute(
+        "UPDATE resources SET phase = ?, message = ?, observed = ?, status = coalesce(?, status)"
+        " WHERE uid = ? AND generation = ?",
+        (phase, message, generation, None if status is None else json.dumps(status), uid, generation),
+    )
+    return done.rowcount == 1
+
+
+def remove(db: Connection, uid: str) -> None:
+    db.execute("DELETE FROM resources WHERE uid = ?", (uid,))
+
+
+def revisions(db: Connection, uid: str) -> Iterator[Revision]:
+    """Newest first."""
+    for row in db.execute("SELECT * FROM revisions WHERE uid = ? ORDER BY generation DESC", (uid,)):
+        yield Revision(row["generation"], json.loads(row["spec"]), row["source"], row["created"])
+
+
+def _resource(row: Row) -> Resource:
+    return Resource(
+        uid=row["uid"],
+        kind=row["kind"],
+        name=row["name"],
+        generation=row["generation"],
+        spec=json.loads(row["spec"]),
+        source=row["source"],
+        desired=row["desired"],
+        deleting=bool(row["deleting"]),
+        created=row["created"],
+        updated=row["updated"],
+        phase=row["phase"],
+        message=row["message"],
+        observed=row["observed"],
+        status=json.loads(row["status"]),
+    )

@@ -1,0 +1,1 @@
+"""Fixtures, made by their room."""
