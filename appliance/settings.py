@@ -134,6 +134,7 @@ def load(environ: Mapping[str, str] = os.environ, home: Path | None = None) -> S
     from_file = _read_config(home / "config.toml")
     for setting in SETTINGS:
         variable = f"APPLIANCE_{setting.name.upper()}"
+        raw: object
         if variable in environ:
             raw, origin = environ[variable], variable
         elif setting.name in from_file:
@@ -142,10 +143,10 @@ def load(environ: Mapping[str, str] = os.environ, home: Path | None = None) -> S
             raw, origin = setting.default, "default"
         values[setting.name] = _convert(setting, raw, origin)
         origins[setting.name] = origin
-    return Settings(home=home, origins=origins, **values)  # type: ignore[arg-type]
+    return Settings(home=home, origins=origins, **values)  # type: ignore[arg-type]  # _convert keeps the types
 
 
-def _read_config(path: Path) -> dict[str, Value]:
+def _read_config(path: Path) -> dict[str, object]:
     if not path.exists():
         return {}
     import tomllib  # deferred: the CLI starts without it where there is no file

@@ -1,0 +1,1 @@
+"""HTTP: routes, authentication, streams, problems. Knows HTTP and decides nothing."""

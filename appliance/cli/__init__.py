@@ -1,0 +1,1 @@
+"""The `appliance` command: one module a noun, thin over the client. stdout is data, stderr is narration."""

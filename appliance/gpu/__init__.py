@@ -1,0 +1,1 @@
+"""NVML: which GPUs there are. The only room that imports pynvml."""

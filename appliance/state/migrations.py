@@ -156,9 +156,5 @@ CREATE TABLE secrets (
     name TEXT PRIMARY KEY,
     sealed BLOB NOT NULL,
     updated REAL NOT NULL
-);
-CREATE TABLE notes (
-    key TEXT PRIMARY KEY,
-    value TEXT NOT NULL
 )
 """

@@ -60,9 +60,7 @@ def create(
     now: float,
 ) -> Run:
     """A new run with all its jobs Pending, numbered after the newest run of the workflow."""
-    (last,) = db.execute(
-        "SELECT coalesce(max(number), 0) FROM runs WHERE workflow_uid = ?", (workflow_uid,)
-    ).fetchone()
+    (last,) = db.execute("SELECT coalesce(max(number), 0) FROM runs WHERE workflow_uid = ?", (workflow_uid,)).fetchone()
     run_id = secrets.token_hex(16)
     db.execute(
         "INSERT INTO runs (id, number, workflow_uid, workflow, spec, inputs, phase, created)"
@@ -104,6 +102,19 @@ def newest(db: Connection, *, workflow: str = "", limit: int = 100) -> list[Run]
 def unfinished(db: Connection) -> list[Run]:
     """Oldest first."""
     return [_run(row) for row in db.execute("SELECT * FROM runs WHERE finished IS NULL ORDER BY created, number")]
+
+
+def count_by_phase(db: Connection) -> dict[str, int]:
+    return {row["phase"]: row["n"] for row in db.execute("SELECT phase, count(*) AS n FROM runs GROUP BY phase")}
+
+
+def failed_since(db: Connection, since: float, *, limit: int) -> list[Run]:
+    """Newest first."""
+    rows = db.execute(
+        "SELECT * FROM runs WHERE phase IN ('Failed', 'Error') AND created >= ? ORDER BY created DESC LIMIT ?",
+        (since, limit),
+    )
+    return [_run(row) for row in rows]
 
 
 def jobs(db: Connection, run_id: str) -> list[Job]:

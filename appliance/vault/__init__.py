@@ -1,0 +1,1 @@
+"""Secrets and registry credentials, sealed at rest."""

@@ -1,0 +1,52 @@
+"""The application: routes, the error table, and the two doors, one trusted and one behind the token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from starlette.applications import Starlette
+from starlette.convertors import StringConvertor, register_url_convertor
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from appliance.api import problem
+from appliance.api.auth import RequireToken
+from appliance.api.parts import Parts
+from appliance.api.requests import LimitBody
+from appliance.api.routes import data, notebooks, records, resources, runs, system
+from appliance.errors import ApplianceError
+
+
+class _ServedKind(StringConvertor):
+    regex = "notebooks|deployments"
+
+
+register_url_convertor("kind", _ServedKind())
+
+ROUTES: tuple[Callable[[Parts], list[Route]], ...] = (
+    system.routes,
+    notebooks.routes,
+    runs.routes,
+    data.routes,
+    records.routes,
+    resources.routes,
+)
+
+
+def build_app(parts: Parts) -> ASGIApp:
+    """For the trusted socket: whoever may open it may do everything."""
+    app = Starlette(
+        routes=[route for routes in ROUTES for route in routes(parts)],
+        exception_handlers={
+            ApplianceError: problem.on_appliance_error,
+            HTTPException: problem.on_http_error,
+            Exception: problem.on_surprise,
+        },
+    )
+    return LimitBody(app)
+
+
+def behind_token(app: ASGIApp, token: str) -> ASGIApp:
+    """For the socket that the front door speaks to."""
+    return RequireToken(app, token)

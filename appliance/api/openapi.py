@@ -1,0 +1,63 @@
+"""OpenAPI 3.1 of the routes, with the wire's shapes as schemas."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import TypeAdapter
+from starlette.routing import BaseRoute, Route
+
+from appliance import __version__, wire
+
+SUMMARIES = {
+    "/v1/status": "The appliance: its parts, what runs, what failed",
+    "/v1/apply": "Declare the specs in a text",
+    "/v1/logs": "Log lines; follow=1 streams them",
+    "/v1/events": "Events; follow=1 streams them",
+    "/v1/sql": "A read-only query over the telemetry",
+}
+
+
+def describe(routes: Iterable[BaseRoute]) -> dict[str, Any]:
+    """Of every route that is in the schema."""
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        if not isinstance(route, Route) or not route.include_in_schema:
+            continue
+        for method in sorted((route.methods or set()) - {"HEAD"}):
+            paths.setdefault(route.path, {})[method.lower()] = _operation(route, method)
+    schemas = {
+        name: TypeAdapter(shape).json_schema(ref_template="#/components/schemas/{model}")
+        for name, shape in inspect.getmembers(wire, _is_shape)
+    }
+    for schema in list(schemas.values()):
+        schemas.update(schema.pop("$defs", {}))
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "appliance", "version": __version__},
+        "paths": paths,
+        "components": {"schemas": schemas, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        "security": [{"token": []}],
+    }
+
+
+def _is_shape(value: object) -> bool:
+    return isinstance(value, type) and hasattr(value, "__required_keys__") and value.__module__ == wire.__name__
+
+
+def _operation(route: Route, method: str) -> dict[str, Any]:
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in route.param_convertors
+    ]
+    verb = {"GET": "Read", "POST": "Do", "PUT": "Set", "DELETE": "Delete"}[method]
+    problem = {"$ref": "#/components/schemas/Problem"}
+    return {
+        "summary": SUMMARIES.get(route.path, f"{verb} {route.path.removeprefix('/v1/').replace('/', ' ')}"),
+        "parameters": parameters,
+        "responses": {
+            "2XX": {"description": "done"},
+            "default": {"description": "a problem", "content": {"application/problem+json": {"schema": problem}}},
+        },
+    }

@@ -1,0 +1,41 @@
+"""Everything the routes call, as the daemon has wired it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from appliance import wire
+from appliance.datasets.datasets import Datasets
+from appliance.datasets.models import Models
+from appliance.engine.docker import Engine
+from appliance.history.workspaces import Workspaces
+from appliance.notebooks.controller import NotebookController
+from appliance.settings import Settings
+from appliance.state.db import Database
+from appliance.telemetry.telemetry import Telemetry
+from appliance.vault.secrets import Secrets
+
+
+@dataclass
+class Parts:
+    settings: Settings
+    instance: str
+    token: str
+    db: Database
+    engine: Engine
+    datasets: Datasets
+    models: Models
+    workspaces: Workspaces
+    telemetry: Telemetry
+    secrets: Secrets
+    notebooks: NotebookController
+    hint: Callable[[str, str], None]
+    """(kind, id): this resource or run has work to do."""
+    clock: Callable[[], float]
+    started: float
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set before the server is asked to end, so that streams end first; an open stream would hold it forever."""
+    health: dict[str, wire.Part] = field(default_factory=dict)
+    """Kept fresh by the daemon, so that a status request does no work outside."""

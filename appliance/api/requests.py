@@ -1,0 +1,68 @@
+"""Reading requests: bodies checked against the wire's shapes, query values against their types."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from appliance.errors import UsageError
+
+T = TypeVar("T")
+
+LARGEST_BODY = 4 << 20
+"""Bytes. A spec is at most 1 MiB; escaping in JSON may double it."""
+
+
+class TooLarge(UsageError):
+    code, status = "too_large", 413
+
+
+class LimitBody:
+    """Refuses a body above LARGEST_BODY, whether its length is announced or not."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        got = 0
+
+        async def limited() -> Message:
+            nonlocal got
+            message = await receive()
+            got += len(message.get("body", b""))
+            if got > LARGEST_BODY:
+                raise TooLarge(f"the request is larger than {LARGEST_BODY >> 20} MiB", hint="send less at once")
+            return message
+
+        await self._app(scope, limited if scope["type"] == "http" else receive, send)
+
+
+async def body(request: Request, shape: type[T]) -> T:
+    """The JSON body as `shape`, a TypedDict of the wire. Raises UsageError that names the field."""
+    strict = with_config(ConfigDict(extra="forbid", strict=True))
+    try:
+        return TypeAdapter(strict(shape)).validate_json(await request.body() or b"{}")
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{place or 'body'}: {first['msg']}", where=request.url.path, hint="see /docs") from None
+
+
+def number(request: Request, name: str, default: float) -> float:
+    raw = request.query_params.get(name)
+    if raw is None:
+        return default
+    try:
+        value = float(raw)
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value < 1e15:
+        raise UsageError(f"{name} must be a number from 0 up, not {raw!r}", where=request.url.path)
+    return value
+
+
+def flag(request: Request, name: str) -> bool:
+    return request.query_params.get(name, "").lower() in ("1", "true", "yes")

@@ -1,0 +1,85 @@
+"""What happened and what was said: events, logs, SQL over them. Listings, or streams with `follow=1`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from appliance import wire
+from appliance.api import requests, views
+from appliance.api.parts import Parts
+from appliance.api.stream import event_stream
+from appliance.state import events, spec_files
+from appliance.telemetry.types import LogQuery
+
+EVENT_POLL_S = 0.25
+"""A look at the newest event id takes some 20 µs, and only while somebody follows."""
+
+
+def routes(parts: Parts) -> list[Route]:
+    async def logs(request: Request) -> Response:
+        query = LogQuery(
+            kind=request.query_params.get("kind", ""),
+            name=request.query_params.get("name", ""),
+            part=request.query_params.get("part", ""),
+            contains=request.query_params.get("contains", ""),
+            after=int(requests.number(request, "after", 0)),
+            since=requests.number(request, "since", 0.0),
+            limit=min(int(requests.number(request, "limit", 1000)), 100_000),
+        )
+        if requests.flag(request, "follow"):
+            return event_stream(_lines(parts, query), parts.stopping)
+        return JSONResponse({"items": [views.log_line(line) for line in await parts.telemetry.logs(query)]})
+
+    async def events_(request: Request) -> Response:
+        if requests.flag(request, "follow"):
+            last = request.headers.get("last-event-id") or request.query_params.get("after")
+            return event_stream(_events(parts, int(last) if last and last.isdigit() else None), parts.stopping)
+        rows = events.newest(
+            parts.db.read,
+            kind=request.query_params.get("kind", ""),
+            name=request.query_params.get("name", ""),
+            limit=min(int(requests.number(request, "limit", 100)), 10_000),
+        )
+        return JSONResponse({"items": [views.event(row) for row in rows]})
+
+    async def specs(_: Request) -> Response:
+        return JSONResponse({"items": [views.spec_file(row) for row in spec_files.every(parts.db.read)]})
+
+    async def sql(request: Request) -> Response:
+        asked = await requests.body(request, wire.SqlRequest)
+        columns, rows = await parts.telemetry.sql(asked["query"])
+        return JSONResponse(wire.SqlAnswer(columns=columns, rows=[[_plain(cell) for cell in row] for row in rows]))
+
+    return [
+        Route("/v1/logs", logs, methods=["GET"]),
+        Route("/v1/events", events_, methods=["GET"]),
+        Route("/v1/specs", specs, methods=["GET"]),
+        Route("/v1/sql", sql, methods=["POST"]),
+    ]
+
+
+async def _lines(parts: Parts, query: LogQuery) -> AsyncIterator[list[Mapping[str, Any]]]:
+    async for batch in parts.telemetry.follow(query):
+        yield [views.log_line(line) for line in batch]
+
+
+async def _events(parts: Parts, last: int | None) -> AsyncIterator[list[Mapping[str, Any]]]:
+    if last is None:
+        newest = events.newest(parts.db.read, limit=1)
+        last = newest[-1].id if newest else 0
+    while True:
+        if rows := events.after(parts.db.read, last):
+            last = rows[-1].id
+            yield [views.event(row) for row in rows]
+        else:
+            await asyncio.sleep(EVENT_POLL_S)
+
+
+def _plain(cell: Any) -> Any:
+    return cell if cell is None or isinstance(cell, (str, int, float, bool)) else str(cell)

@@ -1,0 +1,148 @@
+"""The appliance itself: status, health, the API's own description, and pages for what is not there yet."""
+
+from __future__ import annotations
+
+import html
+import os
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from appliance import __version__, wire
+from appliance.api import views
+from appliance.api.openapi import describe
+from appliance.api.parts import Parts
+from appliance.errors import NotFound
+from appliance.state import resources, runs, spec_files
+
+DAY_S = 86_400.0
+WAIT_S = 2
+"""Seconds until a waiting page loads itself again."""
+AT_REST = frozenset({"Stopped", "Disabled", "Ready"})
+
+
+def routes(parts: Parts) -> list[Route]:
+    async def status_(_: Request) -> Response:
+        return Response(orjson.dumps(status(parts)), media_type="application/json")
+
+    async def healthz(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def metrics(_: Request) -> Response:
+        return PlainTextResponse(_metrics(status(parts)), media_type="text/plain; version=0.0.4")
+
+    async def openapi(request: Request) -> Response:
+        return JSONResponse(describe(request.app.routes))
+
+    async def docs(request: Request) -> Response:
+        return HTMLResponse(_docs(describe(request.app.routes)))
+
+    async def waiting(request: Request) -> Response:
+        kind = request.path_params["kind"]
+        resource = resources.find(parts.db.read, kind.removesuffix("s"), request.path_params["name"])
+        if resource is None:
+            raise NotFound(f"nothing is served at {request.url.path}", hint=f"`appliance get {kind}` lists what is")
+        return _waiting_page(resource, browser="text/html" in request.headers.get("accept", ""))
+
+    every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+    return [
+        Route("/v1/status", status_, methods=["GET"]),
+        Route("/healthz", healthz, methods=["GET"]),
+        Route("/metrics", metrics, methods=["GET"]),
+        Route("/openapi.json", openapi, methods=["GET"]),
+        Route("/docs", docs, methods=["GET"]),
+        Route("/{kind:kind}/{name}", waiting, methods=every, include_in_schema=False),
+        Route("/{kind:kind}/{name}/{rest:path}", waiting, methods=every, include_in_schema=False),
+    ]
+
+
+def status(parts: Parts) -> wire.Status:
+    """Reads the state file only; what is outside was looked at by the daemon's own watchers."""
+    db, now = parts.db.read, parts.clock()
+    declared = resources.every(db)
+    unfinished = runs.unfinished(db)
+    active = [_brief(parts, row) for row in declared if row.kind in ("notebook", "deployment")]
+    failed = [brief for brief in active if brief["phase"] in ("Failed", "Degraded")]
+    failed += [_run_brief(row) for row in runs.failed_since(db, now - DAY_S, limit=20)]
+    return wire.Status(
+        version=__version__,
+        instance=parts.instance,
+        home=str(parts.settings.home),
+        pid=os.getpid(),
+        started=parts.started,
+        now=now,
+        url=parts.settings.url,
+        parts=list(parts.health.values()),
+        counts=_counts(declared, runs.count_by_phase(db)),
+        active=[_run_brief(row) for row in unfinished] + [brief for brief in active if brief["phase"] not in AT_REST],
+        failed=failed,
+        broken_specs=[views.spec_file(row) for row in spec_files.every(db) if row.problem],
+    )
+
+
+def _counts(declared: list[resources.Resource], run_phases: dict[str, int]) -> dict[str, dict[str, int]]:
+    counts: dict[str, dict[str, int]] = {"runs": run_phases} if run_phases else {}
+    for row in declared:
+        phases = counts.setdefault(f"{row.kind}s", {})
+        phases[row.phase] = phases.get(row.phase, 0) + 1
+    return counts
+
+
+def _brief(parts: Parts, row: resources.Resource) -> wire.Brief:
+    url_path = row.status.get("url_path", "")
+    return wire.Brief(
+        kind=row.kind,
+        name=row.name,
+        phase="Deleting" if row.deleting else row.phase,
+        message=row.message,
+        since=row.updated,
+        url=f"{parts.settings.url}{url_path}" if url_path else "",
+    )
+
+
+def _run_brief(row: runs.Run) -> wire.Brief:
+    name = f"{row.workflow}.{row.number}"
+    since = row.finished or row.started or row.created
+    return wire.Brief(kind="run", name=name, phase=row.phase, message=row.message, since=since, url="")
+
+
+def _metrics(now: wire.Status) -> str:
+    """Prometheus text format. Label values come from fixed sets, so they need no escaping."""
+    lines = ["# TYPE appliance_part_ok gauge"]
+    lines += [f'appliance_part_ok{{part="{part["name"]}"}} {int(part["ok"])}' for part in now["parts"]]
+    lines.append("# TYPE appliance_resources gauge")
+    for kind, phases in now["counts"].items():
+        lines += [f'appliance_resources{{kind="{kind}",phase="{phase}"}} {n}' for phase, n in phases.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _waiting_page(resource: resources.Resource, *, browser: bool) -> Response:
+    headers = {"Retry-After": str(WAIT_S), "Cache-Control": "no-store"}
+    phase = f"{resource.kind} {resource.name} is {resource.phase.lower()}"
+    if not browser:
+        return JSONResponse({"title": "not ready", "status": 503, "detail": phase}, 503, headers=headers)
+    body = (
+        f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="{WAIT_S}">'
+        f"<title>{html.escape(resource.name)}</title>"
+        '<body style="font:16px system-ui;display:grid;place-items:center;height:90vh;color:#444">'
+        f"<main><h1>{html.escape(phase)}</h1><p>This page opens it as soon as it is ready.</p></main>"
+    )
+    return HTMLResponse(body, 503, headers=headers)
+
+
+def _docs(description: dict[str, object]) -> str:
+    """The API's paths on one page, without a script from elsewhere."""
+    paths = description["paths"]
+    assert isinstance(paths, dict), "describe() makes it"
+    rows = "".join(
+        f"<tr><td><b>{method.upper()}</b><td><code>{html.escape(path)}</code><td>{html.escape(operation['summary'])}"
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+    )
+    style = "body{font:15px system-ui;margin:2em auto;max-width:60em}td{padding:.3em 1em;border-top:1px solid #ddd}"
+    return (
+        f'<!doctype html><meta charset="utf-8"><title>appliance API</title><style>{style}</style><h1>appliance API'
+        f"</h1><p>Machine-readable: <a href='openapi.json'>openapi.json</a></p><table>{rows}</table>"
+    )

@@ -1,0 +1,124 @@
+"""Rows of the rooms as documents of the wire. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from appliance import wire
+from appliance.datasets.datasets import Datasets, Version
+from appliance.datasets.models import Model
+from appliance.history.workspaces import Snapshot
+from appliance.state.events import Event
+from appliance.state.resources import Resource
+from appliance.state.runs import Job, Run
+from appliance.state.spec_files import SpecFile
+from appliance.telemetry.types import LogLine
+
+PRIVATE = frozenset({"token"})
+"""Status fields that a listing does not show; `/access` does."""
+
+
+def item(resource: Resource, *, front_door: str, problems: Mapping[str, str], full: bool = False) -> wire.Item:
+    """`problems`: source -> what is wrong with that spec file."""
+    url_path = resource.status.get("url_path", "")
+    document = wire.Item(
+        kind=resource.kind,
+        name=resource.name,
+        uid=resource.uid,
+        phase="Deleting" if resource.deleting else resource.phase,
+        message=resource.message,
+        generation=resource.generation,
+        observed=resource.observed,
+        source=resource.source,
+        desired=resource.desired,
+        deleting=resource.deleting,
+        problem=problems.get(resource.source, ""),
+        url=f"{front_door}{url_path}" if url_path else "",
+        created=resource.created,
+        updated=resource.updated,
+        status={key: value for key, value in resource.status.items() if key not in PRIVATE},
+    )
+    if full:
+        document["spec"] = resource.spec
+    return document
+
+
+def run(row: Run, jobs: list[Job] | None = None) -> wire.Run:
+    document = wire.Run(
+        kind="run",
+        name=f"{row.workflow}.{row.number}",
+        id=row.id,
+        workflow=row.workflow,
+        number=row.number,
+        phase="Canceling" if row.cancel and row.finished is None else row.phase,
+        message=row.message,
+        created=row.created,
+        started=row.started,
+        finished=row.finished,
+        inputs=row.inputs,
+    )
+    if jobs is not None:
+        declared = row.spec.get("jobs", {})
+        document["jobs"] = [_job(job, list(declared.get(job.name, {}).get("needs", ()))) for job in jobs]
+        document["spec"] = row.spec
+    return document
+
+
+def _job(row: Job, needs: list[str]) -> wire.Job:
+    return wire.Job(
+        name=row.name,
+        phase=row.phase,
+        message=row.message,
+        exit_code=row.exit_code,
+        started=row.started,
+        finished=row.finished,
+        inputs=row.inputs,
+        outputs=row.outputs,
+        needs=needs,
+    )
+
+
+def event(row: Event) -> wire.Event:
+    return wire.Event(
+        id=row.id, at=row.at, kind=row.kind, name=row.name, level=row.level, reason=row.reason, message=row.message
+    )
+
+
+def log_line(row: LogLine) -> wire.LogLine:
+    return wire.LogLine(
+        seq=row.seq, at=row.at, kind=row.kind, name=row.name, part=row.part, stream=row.stream, line=row.line
+    )
+
+
+def spec_file(row: SpecFile) -> wire.SpecFile:
+    declares = [f"{kind}/{name}" for kind, name in row.declares]
+    return wire.SpecFile(name=row.path, problem=row.problem, declares=declares, updated=row.updated)
+
+
+def version(datasets: Datasets, row: Version) -> wire.Version:
+    return wire.Version(
+        ref=datasets.ref(row),
+        version=row.version,
+        message=row.message,
+        created=row.committed or row.created,
+        bytes=row.bytes,
+        run=row.run,
+        job=row.job,
+        tags=datasets.tags(row),
+    )
+
+
+def model(datasets: Datasets, row: Model) -> wire.Model:
+    return wire.Model(
+        id=row.id,
+        name=row.name,
+        type=row.type,
+        dataset=row.dataset,
+        version=row.version,
+        run=row.run,
+        created=row.created,
+    )
+
+
+def snapshot(row: Snapshot) -> wire.Snapshot:
+    return wire.Snapshot(id=row.id, cause=row.cause, message=row.message, created=row.created)

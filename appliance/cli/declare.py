@@ -1,0 +1,89 @@
+"""`appliance apply`, `delete` and `validate`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from appliance.cli import render
+from appliance.cli.get import plural
+from appliance.client import Client
+from appliance.errors import NotFound, UsageError
+
+SUFFIXES = (".yaml", ".yml", ".json", ".jsonc")
+HOLDS_DATA = ("notebooks", "datasets")
+
+
+def configure_apply(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-f", "--file", required=True, action="append", help="a spec file, a folder of them, or -")
+    parser.add_argument("--name", help="name for a spec that carries none; else the file's stem")
+    parser.add_argument("--dry-run", action="store_true", help="say what would change, change nothing")
+    parser.set_defaults(run=run_apply)
+
+
+def configure_delete(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kind")
+    parser.add_argument("name")
+    parser.add_argument("--confirm", default="", metavar="NAME", help="repeat the name where data goes too")
+    parser.set_defaults(run=run_delete)
+
+
+def configure_validate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", metavar="FILE")
+    parser.add_argument("--json", action="store_true", dest="as_json")
+    parser.set_defaults(run=run_validate)
+
+
+def run_apply(args: argparse.Namespace) -> int:
+    client = render.client()
+    rows = []
+    for path in [found for given in args.file for found in files(given)]:
+        for change in apply_file(client, path, name=args.name, dry_run=args.dry_run):
+            rows.append((change["kind"], change["name"], change["change"] + (" (dry run)" if args.dry_run else "")))
+            for warning in change["warnings"]:
+                render.say(f"warning: {warning}")
+    render.table(("kind", "name", "change"), rows, empty="no spec files found")
+    return 0
+
+
+def run_delete(args: argparse.Namespace) -> int:
+    kind = plural(args.kind)
+    if kind == "secrets":
+        render.client().delete(kind, args.name)
+        return 0
+    confirm = args.confirm
+    if kind in HOLDS_DATA and not confirm and sys.stdin.isatty():
+        render.say(f"This destroys the data and the history of {args.kind} {args.name!r}.")
+        confirm = input("Type its name to go on: ")
+        if confirm != args.name:
+            raise UsageError("the name does not match; nothing was deleted")
+    render.client().delete(kind, args.name, confirm=confirm)
+    render.say(f"{args.kind} {args.name} is being deleted")
+    return 0
+
+
+def run_validate(args: argparse.Namespace) -> int:
+    from appliance.cli import validate  # deferred: apply and delete leave the checking to the daemon
+
+    return validate.run(args.files, as_json=args.as_json, out=sys.stdout, err=sys.stderr)
+
+
+def apply_file(client: Client, path: str, *, name: str | None = None, dry_run: bool = False) -> list[dict[str, object]]:
+    """Changes of one file; `-` reads stdin."""
+    if path == "-":
+        return client.apply(sys.stdin.read(), "stdin", name=name, dry_run=dry_run)  # type: ignore[return-value]
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UsageError("the file is not UTF-8 text", where=path) from None
+    except OSError as error:
+        raise NotFound(f"cannot be read: {error.strerror}", where=path) from None
+    return client.apply(text, path, name=name, dry_run=dry_run)  # type: ignore[return-value]
+
+
+def files(given: str) -> list[str]:
+    path = Path(given)
+    if given != "-" and path.is_dir():
+        return [str(found) for found in sorted(path.iterdir()) if found.suffix in SUFFIXES]
+    return [given]

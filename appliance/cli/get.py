@@ -1,0 +1,110 @@
+"""`appliance get KIND [NAME]`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from appliance.cli import render
+from appliance.errors import UsageError
+
+Document = dict[str, Any]
+
+
+def _resource(item: Document) -> render.Row:
+    detail = item["problem"] or item["message"] or item["url"]
+    return (item["name"], item["phase"], item["generation"], item["source"], render.age(item["created"]), _line(detail))
+
+
+def _run(run: Document) -> render.Row:
+    took = render.duration(run["finished"] - run["started"]) if run["finished"] and run["started"] else "-"
+    return (run["name"], run["phase"], render.age(run["created"]), took, _line(run["message"]))
+
+
+def _line(text: str) -> str:
+    return text.split("\n")[0]
+
+
+def _model(row: Document) -> render.Row:
+    return (row["id"], row["name"], row["type"], row["dataset"], row["version"], render.age(row["created"]))
+
+
+def _secret(row: Document) -> render.Row:
+    return (row["name"], render.age(row["updated"]))
+
+
+def _spec_file(row: Document) -> render.Row:
+    state = "BROKEN" if row["problem"] else "in force"
+    return (row["name"], state, " ".join(row["declares"]), _line(row["problem"]))
+
+
+def _event(row: Document) -> render.Row:
+    return (
+        render.clock(row["at"]),
+        row["level"],
+        f"{row['kind']}/{row['name']}",
+        row["reason"],
+        _line(row["message"]),
+    )
+
+
+RESOURCE = ("name", "phase", "gen", "source", "age", "detail")
+TABLES: dict[str, tuple[tuple[str, ...], Callable[[Document], render.Row], str]] = {
+    "notebooks": (RESOURCE, _resource, "no notebooks yet: `appliance notebook create NAME`"),
+    "workflows": (RESOURCE, _resource, "no workflows yet: `appliance workflow run FILE`"),
+    "deployments": (RESOURCE, _resource, "no deployments yet: `appliance apply -f FILE`"),
+    "datasets": (RESOURCE, _resource, "no datasets yet: `appliance dataset create NAME`"),
+    "runs": (("name", "phase", "age", "took", "detail"), _run, "no runs yet: `appliance workflow run FILE`"),
+    "models": (("id", "name", "type", "dataset", "version", "age"), _model, "no models yet: create-model@v1 makes one"),
+    "secrets": (("name", "set"), _secret, "no secrets yet: `appliance secret set NAME`"),
+    "specs": (("name", "state", "declares", "detail"), _spec_file, "the watched folder holds no spec"),
+    "events": (("time", "level", "subject", "reason", "message"), _event, "no events yet"),
+}
+
+
+def configure_get(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kind", help=", ".join(TABLES))
+    parser.add_argument("name", nargs="?")
+    parser.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    kind = plural(args.kind)
+    client = render.client()
+    found = client.get(kind, args.name) if args.name else client.items(kind)
+    if args.output != "table":
+        render.data(found, args.output)
+        return 0
+    header, row, empty = TABLES[kind]
+    items = [found] if args.name else found
+    render.table(header, [row(item) for item in items], empty=empty)
+    if args.name and kind == "runs":
+        jobs = [
+            (job["name"], job["phase"], _took(job), " ".join(job["needs"]), _line(job["message"]))
+            for job in found["jobs"]
+        ]
+        print()
+        render.table(("job", "phase", "took", "needs", "detail"), jobs, empty="the run has no jobs")
+    if kind in ("notebooks", "workflows", "deployments", "datasets") and not args.name:
+        _tell_broken_specs(client)
+    return 0
+
+
+def plural(kind: str) -> str:
+    """The kind in the plural. Raises UsageError for one that there is not."""
+    for candidate in (kind, f"{kind}s"):
+        if candidate in TABLES:
+            return candidate
+    raise UsageError(f"no kind {kind!r}", hint=f"kinds: {', '.join(TABLES)}")
+
+
+def _took(job: Document) -> str:
+    return render.duration(job["finished"] - job["started"]) if job["finished"] and job["started"] else "-"
+
+
+def _tell_broken_specs(client: Any) -> None:
+    for found in client.items("specs"):
+        if found["problem"]:
+            render.say(f"spec file {found['name']} is not in force: {found['problem']}")

@@ -1,0 +1,131 @@
+"""`appliance logs`, `events` and `sql`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from appliance.cli import get, render
+from appliance.errors import UsageError
+
+if TYPE_CHECKING:
+    from appliance import wire
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+LIMIT = 100_000
+CHUNK = 5000
+
+
+def configure_logs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "subject", metavar="KIND/NAME[/PART]", help="notebook/NAME, run/WORKFLOW.N[/JOB], deployment/NAME"
+    )
+    parser.add_argument("-f", "--follow", action="store_true")
+    parser.add_argument("-n", "--tail", type=int, default=0, metavar="N", help="only the newest N lines")
+    parser.add_argument("--since", default="", metavar="TIME", help="10m, 2h, 1d, or unix seconds")
+    parser.add_argument("--grep", default="", metavar="TEXT", help="only lines that hold the text")
+    parser.add_argument("-t", "--timestamps", action="store_true")
+    parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    parser.set_defaults(run=run_logs)
+
+
+def configure_events(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("subject", nargs="?", default="", metavar="KIND[/NAME]")
+    parser.add_argument("-f", "--follow", action="store_true")
+    parser.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table")
+    parser.set_defaults(run=run_events)
+
+
+def configure_sql(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("query", help='such as "SELECT name, count(*) FROM logs GROUP BY name"')
+    parser.add_argument("-o", "--output", choices=("table", "json", "csv"), default="table")
+    parser.set_defaults(run=run_sql)
+
+
+def run_logs(args: argparse.Namespace) -> int:
+    query = {**_subject(args.subject), "since": _since(args.since), "contains": args.grep}
+    client = render.client()
+    seq = 0
+    if args.tail:
+        lines = client.logs(**query, limit=args.tail)
+        seq = _show(lines, args) or seq
+    else:
+        while lines := client.logs(**query, after=seq or "0", limit=CHUNK):
+            seq = _show(lines, args)
+    if args.follow:
+        for line in client.follow_logs(**query, after=seq or "0"):
+            _show([line], args)
+            sys.stdout.flush()
+    return 0
+
+
+def run_events(args: argparse.Namespace) -> int:
+    client = render.client()
+    subject = _subject(args.subject) if args.subject else {}
+    items = client.items("events", **subject)
+    if args.output != "table" and not args.follow:
+        render.data(items, args.output)
+        return 0
+    header, row, empty = get.TABLES["events"]
+    render.table(header, [row(item) for item in items], empty=empty)
+    if args.follow:
+        for event in client.follow_events(items[-1]["id"] if items else 0):
+            if all(event[key] == value for key, value in subject.items()):  # type: ignore[literal-required]
+                print("  ".join(render.clean(str(cell)) for cell in row(dict(event))), flush=True)
+    return 0
+
+
+def run_sql(args: argparse.Namespace) -> int:
+    answer = render.client().sql(args.query)
+    columns, rows = answer["columns"], answer["rows"]
+    if args.output == "json":
+        render.data([dict(zip(columns, row, strict=True)) for row in rows], "json")
+    elif args.output == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+    else:
+        render.table(columns, rows, empty="no rows")
+    return 0
+
+
+def _subject(text: str) -> dict[str, str]:
+    kind, _, rest = text.partition("/")
+    name, _, part = rest.partition("/")
+    known = ("notebook", "run", "deployment", "workflow", "dataset", "spec", "secret", "model")
+    kind = kind.removesuffix("s")
+    if kind not in known:
+        raise UsageError(f"no kind {kind!r} in {text!r}", hint=f"KIND/NAME with a kind of {', '.join(known)}")
+    found = {"kind": kind}
+    if name:
+        found["name"] = name
+    if part:
+        found["part"] = part
+    return found
+
+
+def _since(text: str) -> float:
+    if not text:
+        return 0.0
+    if relative := re.fullmatch(r"(\d+)([smhd])", text):
+        return time.time() - int(relative[1]) * UNITS[relative[2]]
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    raise UsageError(f"--since takes 10m, 2h, 1d or unix seconds, not {text!r}")
+
+
+def _show(lines: list[wire.LogLine], args: argparse.Namespace) -> int:
+    """The seq of the last line."""
+    for line in lines:
+        if args.output == "json":
+            print(json.dumps(line, ensure_ascii=False))
+            continue
+        when = f"{render.clock(line['at'])} " if args.timestamps else ""
+        part = f"{line['part']} | " if line["part"] and "/" not in args.subject.partition("/")[2] else ""
+        print(f"{when}{part}{render.clean(line['line'])}")
+    return lines[-1]["seq"] if lines else 0

@@ -1,0 +1,160 @@
+"""`appliance notebook ...`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from appliance.cli import render
+from appliance.client import Client
+from appliance.errors import ApplianceError, UsageError
+
+SETTLED = frozenset({"Running", "Stopped", "Failed"})
+WAIT_S = 900.0
+"""The first notebook builds its image, which takes minutes on a slow machine."""
+
+
+def configure_notebook(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, text: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        added = verbs.add_parser(name, help=text, description=text)
+        added.add_argument("name")
+        added.set_defaults(run=run)
+        return added
+
+    create = verb("create", "declare a notebook and start it", run_create)
+    create.add_argument("--image", default="", help="an image with Jupyter in it; default: the built-in one")
+    create.add_argument("--gpus", type=int, default=0)
+    create.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
+    create.add_argument(
+        "--dataset", action="append", default=[], metavar="NAME=REF", help="read-only at /datasets/NAME"
+    )
+    start = verb("start", "start it again", run_start)
+    stop = verb("stop", "stop it; its workspace stays", run_stop)
+    for added in (create, start, stop):
+        added.add_argument("--no-wait", action="store_true", help="do not wait until it is there")
+    verb("url", "print the address with its token, for a browser or VS Code", run_url)
+    verb("open", "open it in the browser", run_open)
+    history = verb("history", "the snapshots of its workspace, newest first", run_history)
+    history.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table")
+    snapshot = verb("snapshot", "keep the workspace as it is now", run_snapshot)
+    snapshot.add_argument("-m", "--message", default="")
+    rollback = verb("rollback", "bring back a snapshot; what is there now is kept", run_rollback)
+    rollback.add_argument("snapshot", help="its id, from `history`")
+    verb("undo", "take the last rollback back", run_undo)
+    delete = verb("delete", "delete it with its workspace and history", run_delete)
+    delete.add_argument("--confirm", default="", metavar="NAME")
+
+
+def run_create(args: argparse.Namespace) -> int:
+    document: dict[str, Any] = {"kind": "notebook", "name": args.name}
+    if args.image:
+        document["image"] = args.image
+    if args.gpus:
+        document["gpus"] = args.gpus
+    if args.env:
+        document["env"] = dict(_pair(text, "--env") for text in args.env)
+    if args.dataset:
+        document["datasets"] = {name: {"ref": ref} for name, ref in (_pair(text, "--dataset") for text in args.dataset)}
+    client = render.client()
+    for change in client.apply(json.dumps(document), "notebook create"):
+        render.say(f"notebook {change['name']}: {change['change']}")
+    return 0 if args.no_wait else _settle(client, args.name, "Running")
+
+
+def run_start(args: argparse.Namespace) -> int:
+    client = render.client()
+    client.act("notebooks", args.name, "start")
+    return 0 if args.no_wait else _settle(client, args.name, "Running")
+
+
+def run_stop(args: argparse.Namespace) -> int:
+    client = render.client()
+    client.act("notebooks", args.name, "stop")
+    return 0 if args.no_wait else _settle(client, args.name, "Stopped")
+
+
+def run_url(args: argparse.Namespace) -> int:
+    print(render.client().access(args.name)["url"])
+    return 0
+
+
+def run_open(args: argparse.Namespace) -> int:
+    import webbrowser  # deferred: only this verb needs it
+
+    url = render.client().access(args.name)["url"]
+    print(url)
+    if not webbrowser.open(url):
+        render.say("no browser here: open the address above, over ssh with a forwarded port")
+    return 0
+
+
+def run_history(args: argparse.Namespace) -> int:
+    items = render.client().history(args.name)
+    if args.output != "table":
+        render.data(items, args.output)
+        return 0
+    cells = [(row["id"], render.clock(row["created"]), row["cause"], row["message"]) for row in items]
+    render.table(("id", "time", "cause", "message"), cells, empty="no snapshots yet")
+    return 0
+
+
+def run_snapshot(args: argparse.Namespace) -> int:
+    print(render.client().act("notebooks", args.name, "snapshot", {"message": args.message})["id"])
+    return 0
+
+
+def run_rollback(args: argparse.Namespace) -> int:
+    before = render.client().act("notebooks", args.name, "rollback", {"snapshot": args.snapshot})
+    render.say(
+        f"rolled back; what was there is snapshot {before['id']}, `appliance notebook undo {args.name}` returns to it"
+    )
+    return 0
+
+
+def run_undo(args: argparse.Namespace) -> int:
+    render.client().act("notebooks", args.name, "undo")
+    render.say("the last rollback is undone")
+    return 0
+
+
+def run_delete(args: argparse.Namespace) -> int:
+    from appliance.cli import declare  # deferred: the other verbs do without
+
+    args.kind = "notebook"
+    return declare.run_delete(args)
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise UsageError(f"{option} takes NAME=VALUE, not {text!r}")
+    return name, value
+
+
+def _settle(client: Client, name: str, wanted: str) -> int:
+    """Wait for the phase, telling what goes on. Ctrl-C leaves the notebook alone."""
+    told = ""
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        item = client.get("notebooks", name)
+        now = f"{item['phase']}: {item['message']}" if item["message"] else item["phase"]
+        if now != told:
+            render.say(f"notebook {name}: {now}")
+            told = now
+        if item["phase"] in SETTLED and item["observed"] == item["generation"] and item["phase"] in (wanted, "Failed"):
+            break
+        time.sleep(0.3)
+    else:
+        raise ApplianceError(
+            f"notebook {name} is not {wanted.lower()} after {WAIT_S:.0f} s", hint=f"`appliance logs notebook/{name}`"
+        )
+    if item["phase"] == "Failed":
+        return 1
+    if wanted == "Running":
+        print(client.access(name)["url"])
+    return 0

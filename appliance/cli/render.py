@@ -1,0 +1,95 @@
+"""How answers look: tables, JSON and YAML on stdout, narration on stderr. Foreign text is shown, never obeyed."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from appliance.client import Client
+from appliance.settings import default_home
+
+Row = Sequence[object]
+
+GOOD = frozenset({"Running", "Ready", "Succeeded"})
+BAD = frozenset({"Failed", "Error", "Degraded"})
+
+
+def client() -> Client:
+    return Client.from_environment(default_home())
+
+
+def say(text: str) -> None:
+    """Narration."""
+    print(text, file=sys.stderr)
+
+
+def data(value: Any, output: str) -> None:
+    """`output` is json or yaml."""
+    if output == "yaml":
+        from appliance.spec.dump import to_yaml  # deferred: the YAML library takes longer to import than a call
+
+        sys.stdout.write(to_yaml(value))
+    else:
+        json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
+        sys.stdout.write("\n")
+
+
+def table(header: Sequence[str], rows: Sequence[Row], *, empty: str) -> None:
+    """Columns as wide as their widest cell; the last one is free. `empty` goes to stderr where there is no row."""
+    if not rows:
+        say(empty)
+        return
+    cells = [[clean(str(cell)) for cell in row] for row in rows]
+    widths = [max(len(line[column]) for line in [list(header), *cells]) for column in range(len(header))]
+    colour = sys.stdout.isatty()
+    for number, line in enumerate([[name.upper() for name in header], *cells]):
+        padded = [cell.ljust(width) for cell, width in zip(line[:-1], widths, strict=False)]
+        text = "  ".join([*padded, line[-1]]).rstrip()
+        print(_paint(text, line) if colour and number else text)
+
+
+def clean(text: str) -> str:
+    """Without control characters: a log line or a name must not move the cursor or clear the screen."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def age(then: float | None, now: float | None = None) -> str:
+    """`42s`, `5m`, `3h`, `2d`; `-` for never."""
+    if not then:
+        return "-"
+    return duration((time.time() if now is None else now) - then)
+
+
+def duration(seconds: float) -> str:
+    seconds = max(0.0, seconds)
+    for limit, unit, size in ((120, "s", 1), (7200, "m", 60), (172_800, "h", 3600)):
+        if seconds < limit:
+            return f"{int(seconds / size)}{unit}"
+    return f"{int(seconds / 86400)}d"
+
+
+def size(count: int | None) -> str:
+    if count is None:
+        return "-"
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def clock(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def _paint(text: str, line: Sequence[str]) -> str:
+    for word in line:
+        if word in BAD:
+            return text.replace(word, f"\x1b[31m{word}\x1b[0m", 1)
+        if word in GOOD:
+            return text.replace(word, f"\x1b[32m{word}\x1b[0m", 1)
+    return text

@@ -1,0 +1,135 @@
+"""The state room: transactions, generations, guarded moves, migrations."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from appliance.errors import ApplianceError, Conflict, NotFound
+from appliance.state import events, resources, runs
+from appliance.state.db import Database, StateError
+from appliance.state.migrations import MIGRATIONS
+
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    database = Database(tmp_path / "state.db")
+    yield database
+    database.close()
+
+
+def put(db: Database, spec: dict[str, object], name: str = "nb") -> tuple[resources.Resource, str]:
+    with db.write() as transaction:
+        return resources.put(transaction, "notebook", name, spec, source="cli", now=NOW)
+
+
+def test_an_unchanged_spec_keeps_its_generation_and_a_changed_one_gets_the_next(db: Database) -> None:
+    assert put(db, {"image": "a", "gpus": 0})[1] == "created"
+    assert put(db, {"gpus": 0, "image": "a"})[1] == "unchanged"
+    resource, change = put(db, {"image": "b"})
+    assert (resource.generation, change) == (2, "updated")
+    assert [revision.spec["image"] for revision in resources.revisions(db.read, resource.uid)] == ["b", "a"]
+
+
+def test_a_status_of_an_older_generation_is_dropped(db: Database) -> None:
+    old, _ = put(db, {"image": "a"})
+    put(db, {"image": "b"})
+    with db.write() as transaction:
+        assert not resources.set_status(transaction, old.uid, generation=1, phase="Running")
+        assert resources.set_status(transaction, old.uid, generation=2, phase="Starting", status={"x": 1})
+        assert resources.set_status(transaction, old.uid, generation=2, phase="Running")
+    now = resources.get(db.read, "notebook", "nb")
+    assert (now.phase, now.observed, now.status) == ("Running", 2, {"x": 1})
+
+
+def test_nothing_is_declared_over_what_is_being_deleted(db: Database) -> None:
+    resource, _ = put(db, {"image": "a"})
+    with db.write() as transaction:
+        resources.set_deleting(transaction, resource.uid, now=NOW)
+    with pytest.raises(Conflict):
+        put(db, {"image": "b"})
+
+
+def test_a_failed_transaction_leaves_nothing_behind(db: Database) -> None:
+    with pytest.raises(RuntimeError), db.write() as transaction:  # noqa: PT012 -- the block is the transaction
+        resources.put(transaction, "notebook", "nb", {}, source="cli", now=NOW)
+        raise RuntimeError
+    assert resources.every(db.read) == []
+    assert events.newest(db.read) == []
+
+
+def test_a_change_and_its_event_are_stored_together(db: Database) -> None:
+    put(db, {"image": "a"})
+    assert [event.reason for event in events.newest(db.read, kind="notebook", name="nb")] == ["Created"]
+
+
+def test_a_missing_resource_says_how_to_list(db: Database) -> None:
+    with pytest.raises(NotFound, match="no notebook named 'x'") as caught:
+        resources.get(db.read, "notebook", "x")
+    assert "appliance get notebooks" in caught.value.hint
+
+
+def new_run(db: Database) -> runs.Run:
+    with db.write() as transaction:
+        return runs.create(
+            transaction, workflow_uid="w", workflow="train", spec={}, inputs={}, jobs=["a", "b"], now=NOW
+        )
+
+
+def test_runs_are_numbered_within_their_workflow(db: Database) -> None:
+    assert [new_run(db).number for _ in range(3)] == [1, 2, 3]
+    assert runs.by_number(db.read, "train", 2).number == 2
+    assert [run.number for run in runs.newest(db.read)] == [3, 2, 1]
+
+
+def test_a_job_moves_only_from_the_phase_that_was_read(db: Database) -> None:
+    run = new_run(db)
+    with db.write() as transaction:
+        assert runs.move_job(transaction, run.id, "a", "Pending", "Starting", container="c1", started=NOW)
+        assert not runs.move_job(transaction, run.id, "a", "Pending", "Starting", container="c2")
+    job = runs.jobs(db.read, run.id)[0]
+    assert (job.phase, job.container, job.started) == ("Starting", "c1", NOW)
+
+
+def test_a_finished_run_is_not_canceled(db: Database) -> None:
+    run = new_run(db)
+    with db.write() as transaction:
+        runs.set_phase(transaction, run.id, "Succeeded", finished=NOW)
+        runs.request_cancel(transaction, run.id)
+    assert not runs.get(db.read, run.id).cancel
+    assert runs.unfinished(db.read) == []
+
+
+def test_the_file_is_private_and_survives_reopening(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    first = Database(path)
+    put(first, {"image": "a"})
+    first.close()
+    assert path.stat().st_mode & 0o077 == 0
+    again = Database(path)
+    assert resources.get(again.read, "notebook", "nb").generation == 1
+    again.close()
+
+
+def test_a_file_from_a_newer_appliance_is_refused_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    Database(path).close()
+    raw = sqlite3.connect(path)
+    raw.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    raw.close()
+    with pytest.raises(ApplianceError, match="knows up to"):
+        Database(path)
+
+
+def test_a_damaged_file_is_refused_with_the_next_step(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    path.write_bytes(b"not a database, but long enough to look at" * 100)
+    with pytest.raises(StateError) as caught:
+        Database(path)
+    assert "backup" in caught.value.hint
+    assert path.exists()
