@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from collections.abc import Iterator
+from typing import BinaryIO
+
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from appliance import wire
 from appliance.api import requests, views
 from appliance.api.parts import Parts
+from appliance.datasets.files import open_file
+
+CHUNK = 1 << 18
 
 
 def routes(parts: Parts) -> list[Route]:
     async def versions(request: Request) -> Response:
         rows = parts.datasets.versions(request.path_params["name"])
         return JSONResponse({"items": [views.version(parts.datasets, row) for row in rows]})
+
+    async def file(request: Request) -> Response:
+        """One file of a version, the newest unless `version` names another."""
+        version = request.query_params.get("version", "")
+        name = request.path_params["name"]
+        row = parts.datasets.resolve(f"{name}:{version}" if version else name)
+        root = await parts.datasets.path(row)
+        stream = await asyncio.to_thread(open_file, root, request.query_params.get("path", ""))
+        size = os.fstat(stream.fileno()).st_size
+        headers = {"Content-Length": str(size), "X-Content-Type-Options": "nosniff"}
+        return StreamingResponse(_chunks(stream), media_type="application/octet-stream", headers=headers)
 
     async def models(_: Request) -> Response:
         return JSONResponse({"items": [views.model(parts.datasets, row) for row in parts.models.every()]})
@@ -36,8 +55,16 @@ def routes(parts: Parts) -> list[Route]:
 
     return [
         Route("/v1/datasets/{name}/versions", versions, methods=["GET"]),
+        Route("/v1/datasets/{name}/file", file, methods=["GET"]),
         Route("/v1/models", models, methods=["GET"]),
         Route("/v1/models/{name}", model, methods=["GET"]),
         Route("/v1/secrets", secrets, methods=["GET"]),
         Route("/v1/secrets/{name}", secret, methods=["PUT", "DELETE"]),
     ]
+
+
+def _chunks(stream: BinaryIO) -> Iterator[bytes]:
+    """Read in a worker thread, chunk by chunk."""
+    with stream:
+        while chunk := stream.read(CHUNK):
+            yield chunk
