@@ -9,7 +9,7 @@ import pytest
 from appliance.settings import Settings
 from appliance.settings import load as load_settings
 
-pytest_plugins = ["tests.support.docker", "tests.support.zfs"]
+pytest_plugins = ["tests.support.docker", "tests.support.zfs", "tests.support.daemon"]
 
 
 class Clock:

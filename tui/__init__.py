@@ -1,0 +1,1 @@
+"""The terminal interface. It speaks to the daemon through client.py and wire.py only."""

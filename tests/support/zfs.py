@@ -1,1 +1,101 @@
-"""Fixtures, made by their room."""
+"""A real pool on a file for tests: with OpenZFS where the kernel has it, else with zfs-fuse. Skips with the reason.
+
+Nothing that is not ours is touched: the pool's name is random, and zfs-fuse is ended only if it was started here and
+nobody else has a pool in it by then.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+_START_S = 20.0
+_POOL_BYTES = 768 << 20
+
+
+def call(*argv: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        argv, capture_output=True, text=True, timeout=timeout, env={**os.environ, "PATH": _PATH, "LC_ALL": "C"}
+    )
+
+
+@pytest.fixture(scope="session")
+def zfs_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Name of a pool that lives as long as the test session."""
+    if os.geteuid() != 0:
+        pytest.skip("making a ZFS pool needs root")
+    if not shutil.which("zpool", path=_PATH):
+        pytest.skip("no zpool program: install zfsutils-linux or zfs-fuse")
+    daemon = _start_daemon()
+    directory = tmp_path_factory.mktemp("zpool")
+    pool = f"apptest{secrets.token_hex(4)}"
+    disk = directory / "disk"
+    with disk.open("wb") as file:
+        file.truncate(_POOL_BYTES)
+    made = call("zpool", "create", "-O", "mountpoint=none", "-O", "canmount=off", pool, str(disk))
+    try:
+        if made.returncode != 0:
+            pytest.skip(f"no pool can be made here: {made.stderr.strip()}")
+        yield pool
+    finally:
+        if made.returncode == 0:
+            call("zpool", "destroy", "-f", pool)
+        disk.unlink()
+        _end_daemon(daemon)
+
+
+@pytest.fixture
+def zfs_dataset(zfs_pool: str) -> Iterator[str]:
+    """A dataset of its own for one test, destroyed with all that is in it."""
+    dataset = f"{zfs_pool}/t{secrets.token_hex(4)}"
+    assert call("zfs", "create", "-o", "canmount=off", dataset).returncode == 0
+    yield dataset
+    ended = call("zfs", "destroy", "-R", dataset)
+    deadline = time.monotonic() + 10
+    while ended.returncode != 0 and "busy" in ended.stderr and time.monotonic() < deadline:
+        time.sleep(0.1)
+        ended = call("zfs", "destroy", "-R", dataset)
+    assert ended.returncode == 0, ended.stderr
+
+
+def _answers() -> bool:
+    return call("zpool", "list").returncode == 0
+
+
+def _start_daemon() -> subprocess.Popen[bytes] | None:
+    """The zfs-fuse daemon, where it is what this machine has and it does not run yet."""
+    if _answers():
+        return None
+    program = shutil.which("zfs-fuse", path=_PATH)
+    if program is None or not Path("/dev/fuse").exists():
+        pytest.skip("ZFS does not answer, and there is no zfs-fuse to start")
+    Path("/var/run/zfs").mkdir(parents=True, exist_ok=True)
+    null = subprocess.DEVNULL
+    daemon = subprocess.Popen([program, "--no-daemon"], stdin=null, stdout=null, stderr=null, start_new_session=True)
+    deadline = time.monotonic() + _START_S
+    while not _answers():
+        if daemon.poll() is not None or time.monotonic() > deadline:
+            daemon.kill()
+            daemon.wait()
+            pytest.skip(f"zfs-fuse does not answer within {_START_S:g} s")
+        time.sleep(0.1)
+    return daemon
+
+
+def _end_daemon(daemon: subprocess.Popen[bytes] | None) -> None:
+    if daemon is None or call("zpool", "list", "-H").stdout.strip():
+        return
+    daemon.terminate()
+    try:
+        daemon.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        daemon.kill()
+        daemon.wait()

@@ -1,0 +1,152 @@
+"""A real daemon on a private home and port, for tests that go through its doors. It leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import docker
+import pytest
+
+from appliance.client import Client
+from appliance.engine.labels import PREFIX
+from appliance.errors import ApplianceError
+
+T = TypeVar("T")
+
+START_S = 60.0
+
+
+def eventually(look: Callable[[], T | None], *, within_s: float, what: str) -> T:
+    """The first true answer of `look`. Fails with `what` after the deadline."""
+    deadline = time.monotonic() + within_s
+    while True:
+        if found := look():
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within_s:.0f} s: {what}")
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class RunningDaemon:
+    """`start`, `kill` and `stop` as often as a test likes; `client` speaks to whichever runs."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.port = free_port()
+        self.client = Client(socket=home / "run" / "api.sock")
+        self._process: subprocess.Popen[bytes] | None = None
+        self.log = home / "daemon.log"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("APPLIANCE_")}
+        return {**kept, "APPLIANCE_HOME": str(self.home), "APPLIANCE_PORT": str(self.port), "APPLIANCE_RESYNC_S": "5"}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def cli(self, *arguments: str, stdin: str = "", timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "appliance.cli.main", *arguments],
+            input=stdin,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "appliance.cli.main", "serve"], env=self.environment, stdout=log, stderr=log
+            )
+        eventually(self._is_up, within_s=START_S, what=f"a daemon that answers; its log:\n{self.log.read_text()}")
+
+    def _is_up(self) -> bool:
+        assert self._process is not None, "started"
+        if self._process.poll() is not None:
+            raise AssertionError(f"the daemon ended:\n{self.log.read_text()}")
+        try:
+            parts = {part["name"]: part["ok"] for part in self.client.status()["parts"]}
+        except ApplianceError:
+            return False
+        return parts.get("engine", False) and parts.get("front door", False)
+
+    def kill(self) -> None:
+        """kill -9, as a power cut would end it."""
+        assert self._process is not None, "started"
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait(10)
+        self.client.close()
+
+    def stop(self) -> None:
+        if self._process and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait(30)
+        self.client.close()
+
+    def run_to_end(self, name: str, *, within_s: float = 120) -> Any:
+        def ended() -> Any:
+            run = self.client.get("runs", name)
+            return run if run["finished"] else None
+
+        return eventually(ended, within_s=within_s, what=f"the end of run {name}")
+
+    def phase(self, kind: str, name: str, *wanted: str, within_s: float = 120) -> Any:
+        def reached() -> Any:
+            item = self.client.get(kind, name)
+            return item if item["phase"] in wanted and item["observed"] == item["generation"] else None
+
+        return eventually(reached, within_s=within_s, what=f"{kind} {name} in {wanted}")
+
+
+@pytest.fixture(scope="module")
+def daemon(engine_socket: None) -> Iterator[RunningDaemon]:
+    """One for the tests of a module; each test uses names of its own."""
+    home = Path(tempfile.mkdtemp(prefix="appliance-", dir="/tmp"))  # a socket's path must be short
+    running = RunningDaemon(home)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+        running.cli("stop", "--all")
+        _remove_containers(home)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def engine_socket() -> None:
+    try:
+        docker.from_env().ping()
+    except docker.errors.DockerException as error:
+        pytest.skip(f"no Docker engine: {error}")
+
+
+def _remove_containers(home: Path) -> None:
+    instance = (home / "instance").read_text().strip()
+    engine = docker.from_env()
+    label = {"label": f"{PREFIX}instance={instance}"}
+    for container in engine.containers.list(all=True, filters=label):
+        container.remove(force=True, v=True)
+    for network in engine.networks.list(names=[f"appliance-{instance}"]):
+        network.remove()
+    engine.close()

@@ -1,0 +1,388 @@
+"""The deployment controller over an engine in memory, with real state, models and files."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import pytest
+
+from appliance.datasets.datasets import Datasets
+from appliance.datasets.models import Models
+from appliance.deployments import prober
+from appliance.deployments.controller import DeploymentController
+from appliance.engine.labels import owner_of
+from appliance.engine.types import Container
+from appliance.settings import Settings
+from appliance.state import events, resources
+from appliance.state.db import Database
+from appliance.state.events import Event
+from appliance.state.resources import Resource
+from appliance.storage.directory import DirectoryStore
+from appliance.vault.secrets import Secrets
+from tests.conftest import Clock
+from tests.unit.notebooks.rooms import FakeEngine, FakeImages, FakeRouter, FakeTelemetry
+
+pytestmark = pytest.mark.anyio
+
+READY = {"readiness": {"exec": {"command": ["true"]}, "periodSeconds": 1}}
+
+
+def spec(image: str = "one", replicas: int = 2, **more: object) -> dict[str, Any]:
+    return {
+        "image": image,
+        "resources": {"instanceType": "C4", "replicas": replicas},
+        "healthChecks": READY,
+        **more,
+    }
+
+
+class House:
+    """One deployment controller with everything around it."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.db = Database(settings.state_file)
+        self.store = DirectoryStore(settings.volumes_dir, "a test")
+        self.engine = FakeEngine(clock)
+        self.images = FakeImages()
+        self.router = FakeRouter()
+        self.telemetry = FakeTelemetry()
+        self.vault = Secrets(self.db, settings.home / "key", clock)
+        self.datasets = Datasets(self.db, self.store, clock)
+        self.models = Models(self.db, self.store, clock)
+        self.controller = self.another()
+
+    def another(self) -> DeploymentController:
+        """A controller that knows only what is stored, as after a restart of the daemon."""
+        parts: dict[str, Any] = {
+            "engine": self.engine,
+            "images": self.images,
+            "router": self.router,
+            "telemetry": self.telemetry,
+        }
+        return DeploymentController(
+            db=self.db,
+            models=self.models,
+            vault=self.vault,
+            settings=self.settings,
+            instance="cafe0001",
+            clock=self.clock,
+            hint=lambda kind, key: None,
+            **parts,
+        )
+
+    def declare(self, document: Mapping[str, Any]) -> Resource:
+        self.clock.now += 0.5
+        with self.db.write() as db:
+            return resources.put(db, "deployment", "web", document, source="cli", now=self.clock())[0]
+
+    @property
+    def row(self) -> Resource:
+        return resources.get(self.db.read, "deployment", "web")
+
+    async def until(self, condition: Callable[[], object]) -> Resource:
+        """Reconcile until this holds. The clock moves with each pass, so probes and pauses come due."""
+        uid = self.row.uid
+        async with asyncio.timeout(20):
+            while True:
+                await self.controller.reconcile(uid)
+                if condition():
+                    return self.row
+                await asyncio.sleep(0.005)
+                self.clock.now += 0.05
+
+    async def run(self, *phases: str) -> Resource:
+        row = self.row
+        return await self.until(lambda: self.row.phase in phases and self.row.observed == row.generation)
+
+    async def settle(self) -> Resource:
+        """Ready, and nothing left of what was before."""
+        return await self.until(lambda: self.row.phase == "Ready" and len(self.running()) == len(self.served))
+
+    def running(self, image: str = "") -> list[Container]:
+        found = [one for one in self.engine.containers.values() if one.state == "running"]
+        return [one for one in found if not image or one.image == image]
+
+    @property
+    def served(self) -> set[str]:
+        """Short ids of the containers that take traffic."""
+        route = self.router.routes.get("/deployments/web")
+        return {target.id for target in route.targets} if route else set()
+
+    @property
+    def events(self) -> list[Event]:
+        return events.newest(self.db.read, kind="deployment", name="web")
+
+    @property
+    def reasons(self) -> list[str]:
+        return [event.reason for event in self.events]
+
+
+def short(containers: list[Container]) -> set[str]:
+    return {container.id[:12] for container in containers}
+
+
+@pytest.fixture
+async def house(settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
+    async def until(at: float, clock: Callable[[], float]) -> None:
+        while clock() < at:
+            await asyncio.sleep(0.005)
+
+    monkeypatch.setattr(prober, "_until", until)
+    settings.home.mkdir(parents=True)
+    house = House(settings, clock)
+    try:
+        yield house
+    finally:
+        await house.controller.close()
+        house.db.close()
+
+
+async def test_a_first_revision_becomes_ready_and_is_served(house: House) -> None:
+    house.declare(spec(port=8000, env=[{"name": "A", "value": "1"}], command=["serve", "--fast"]))
+    row = await house.settle()
+    containers = house.running("one")
+    assert {container.name for container in containers} == {
+        "appliance-cafe0001-deployment-web-1-0-0",
+        "appliance-cafe0001-deployment-web-1-1-0",
+    }
+    made = house.engine.specs[containers[0].id]
+    assert list(made.entrypoint or ()) == ["serve", "--fast"]
+    assert made.publish == (8000,)
+    assert made.env == {"A": "1", "APPLIANCE_URL": "http://host.docker.internal:7070"}
+    assert house.served == short(containers)
+    assert house.router.routes["/deployments/web"].strip is True
+    assert row.status["ready"] == 2
+    assert row.status["generation_ready"] == 1
+    assert row.status["url_path"] == "/deployments/web/"
+    assert [shown["state"] for shown in row.status["replicas"]] == ["ready", "ready"]
+    assert {owner.part for one in containers if (owner := owner_of(one.labels))} == {"1-0", "1-1"}
+    assert house.telemetry.attached == {container.id for container in containers}
+
+
+async def test_an_update_switches_when_the_new_revision_is_whole_and_drains_the_old(house: House) -> None:
+    house.declare(spec("one"))
+    await house.settle()
+    old = house.running("one")
+    house.router.gate.clear()
+    house.declare(spec("two"))
+    await house.run("Ready")
+    assert house.served == short(house.running("two"))
+    assert house.running("one") == old, "stopped before its requests were done"
+    tables = [set(targets) for _, targets in house.router.history]
+    assert set() not in tables[tables.index(short(old)) :], "nobody served for a moment"
+    assert all(table <= short(old) or not table & short(old) for table in tables), "two revisions served"
+    house.router.gate.set()
+    await house.settle()
+    assert set(house.router.drained) == short(old)
+    assert {one.id for one in old} <= set(house.telemetry.drained)
+
+
+async def test_a_bad_revision_never_serves_and_is_degraded_with_its_last_words(house: House) -> None:
+    house.declare(spec("one"))
+    await house.settle()
+    house.engine.log = "boot\nImportError: no module named torch"
+    house.engine.exit_codes["bad"] = 1
+    house.declare(spec("bad"))
+    row = await house.run("Updating")
+    await house.until(lambda: house.running("bad"))
+    for container in house.running("bad"):
+        house.engine.end(container.id, 1)
+    await house.until(lambda: "restart 1" in house.row.message)
+    assert "ReplicaEnded" in house.reasons
+    house.clock.now += house.settings.deploy_deadline_s
+    row = await house.run("Degraded")
+    assert house.served == short(house.running("one"))
+    assert row.status["generation_ready"] == 1
+    assert "generation 1 goes on serving" in row.message
+    degraded = [event for event in house.events if event.reason == "Degraded"]
+    assert "generation 1 goes on serving" in degraded[-1].message
+    assert "ImportError: no module named torch" in degraded[-1].message
+    assert degraded[-1].level == "error"
+    house.declare(spec("one"))
+    await house.settle()
+    assert house.served == short(house.running("one"))
+
+
+async def test_a_dead_replica_of_the_serving_revision_is_replaced_while_a_bad_one_fails(house: House) -> None:
+    house.declare(spec("one"))
+    await house.settle()
+    house.engine.exit_codes["bad"] = 1
+    house.declare(spec("bad"))
+    await house.run("Updating")
+    house.engine.end(house.running("one")[0].id, 137)
+    await house.until(lambda: len(house.served) == 1)
+    await house.until(lambda: len(house.served) == 2)
+    assert house.served == short(house.running("one"))
+
+
+async def test_scaling_keeps_the_replicas_that_run(house: House) -> None:
+    house.declare(spec("one", replicas=1))
+    await house.settle()
+    (first,) = house.running()
+    house.declare(spec("one", replicas=3))
+    await house.run("Updating")
+    await house.settle()
+    assert first in house.running()
+    assert len(house.served) == 3
+    house.declare(spec("one", replicas=1))
+    await house.settle()
+    assert house.running() == [first]
+
+
+async def test_disable_stops_all_and_keeps_the_route_for_the_waiting_page(house: House) -> None:
+    house.declare(spec("one"))
+    await house.settle()
+    house.declare(spec("one", enabled=False))
+    await house.run("Disabled")
+    assert house.engine.containers == {}
+    assert house.served == set()
+    assert "/deployments/web" in house.router.routes
+    house.declare(spec("one", replicas=0))
+    await house.run("Disabled")
+    house.declare(spec("one"))
+    await house.settle()
+    with house.db.write() as db:
+        resources.set_desired(db, house.row.uid, "stopped", now=house.clock())
+    await house.run("Disabled")
+    assert house.engine.containers == {}
+
+
+async def test_delete_removes_everything(house: House) -> None:
+    house.declare(spec("one"))
+    await house.settle()
+    uid = house.row.uid
+    with house.db.write() as db:
+        resources.set_deleting(db, uid, now=house.clock())
+    async with asyncio.timeout(20):
+        while resources.find_uid(house.db.read, uid):
+            await house.controller.reconcile(uid)
+            await asyncio.sleep(0.005)
+    assert house.engine.containers == {}
+    assert house.router.routes == {}
+    assert house.reasons[-1] == "Deleted"
+
+
+async def test_a_restarted_daemon_adopts_replicas_and_they_go_on_serving(house: House) -> None:
+    house.declare(spec("one"))
+    row = await house.settle()
+    before, served = dict(house.engine.containers), house.served
+    await house.controller.close()
+    house.router.history.clear()
+    house.engine.exit_codes["one"] = 1
+    house.controller = house.another()
+    await house.controller.reconcile(row.uid)
+    assert house.served == served
+    assert house.row.phase == "Ready"
+    assert house.engine.containers == before
+    house.clock.now += 10
+    await house.until(lambda: not house.served)
+    assert house.row.phase == "Degraded"
+
+
+async def test_a_liveness_failure_restarts_the_replica_with_a_pause_and_a_count(house: House) -> None:
+    live = {"exec": {"command": ["false"]}, "periodSeconds": 1, "failureThreshold": 2}
+    house.declare(spec("one", replicas=1, healthChecks={**READY, "liveness": live}))
+    await house.settle()
+    (first,) = house.running()
+    house.engine.exit_codes["one"] = 1
+    await house.until(lambda: not house.running())
+    assert "its liveness probe failed 2 times" in house.row.message
+    assert "Unhealthy" in house.reasons
+    assert first.id in house.engine.stopped
+    house.engine.exit_codes["one"] = 0
+    row = await house.settle()
+    assert row.status["replicas"][0]["restarts"] == 1
+    assert [one.name[-6:] for one in house.running()] == ["-1-0-1"]
+
+
+async def test_models_are_pinned_for_the_life_of_a_revision(house: House) -> None:
+    house.datasets.create("weights")
+
+    async def register() -> str:
+        version = await house.datasets.commit(await house.datasets.begin("weights"))
+        return house.models.register("net", "Custom", version).id
+
+    house.declare(spec("one", replicas=1, models=[{"id": "net", "path": "/opt/net"}]))
+    row = await house.until(lambda: "net" in house.row.message)
+    assert row.phase == "Failed"
+    await register()
+    await house.settle()
+    first = house.engine.specs[house.running()[0].id].mounts[0]
+    assert (first.target, first.read_only) == ("/opt/net", True)
+    await register()
+    house.declare(spec("one", replicas=2, models=[{"id": "net", "path": "/opt/net"}]))
+    await house.settle()
+    assert {house.engine.specs[one.id].mounts[0].source for one in house.running()} == {first.source}
+    house.declare(spec("two", replicas=2, models=[{"id": "net", "path": "/opt/net"}]))
+    await house.settle()
+    assert first.source not in {house.engine.specs[one.id].mounts[0].source for one in house.running()}
+
+
+async def test_secrets_reach_the_container_and_nothing_else(house: House) -> None:
+    document = spec("one", replicas=1, env=[{"name": "K", "value": "secret:KEY"}])
+    house.declare(document)
+    row = await house.until(lambda: "KEY" in house.row.message)
+    assert row.phase == "Failed"
+    house.vault.set("KEY", "hunter2-long")
+    row = await house.settle()
+    assert house.engine.specs[house.running()[0].id].env["K"] == "hunter2-long"
+    assert "hunter2" not in str(row.status)
+
+
+async def test_an_image_that_was_removed_is_found_again(house: House) -> None:
+    house.declare(spec("one", replicas=1))
+    await house.settle()
+    house.engine.missing_images.add("one")
+    house.engine.end(house.running()[0].id, 1)
+    house.images.gate.clear()
+    await house.until(lambda: "pulling one" in house.row.message)
+    house.engine.missing_images.clear()
+    house.images.gate.set()
+    await house.settle()
+
+
+async def test_a_kill_between_create_and_start_is_healed(house: House) -> None:
+    house.declare(spec("one"))
+    start = house.engine.start
+
+    async def killed(container_id: str) -> None:
+        raise KeyboardInterrupt
+
+    house.engine.start = killed  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        await house.until(lambda: False)
+    house.engine.start = start  # type: ignore[method-assign]
+    await house.controller.close()
+    house.controller = house.another()
+    await house.settle()
+    assert len(house.engine.containers) == 2
+
+
+async def test_what_is_not_enforced_is_said(house: House) -> None:
+    house.vault.set("PW", "hunter2-long")
+    house.declare(
+        {
+            "apiVersion": "v1",
+            "image": "one",
+            "basicAuthKey": "secret:PW",
+            "resources": {"machineType": "C4", "ports": [8000], "replicas": 1},
+            "healthChecks": READY,
+        }
+    )
+    row = await house.settle()
+    assert "basicAuthKey is not enforced" in row.status["warnings"][0]
+    assert "NotDone" in house.reasons
+
+
+async def test_a_start_that_the_engine_refuses_is_told_and_tried_again(house: House) -> None:
+    house.engine.refuse_start = "exec: no such file"
+    house.declare(spec("one", replicas=1))
+    row = await house.until(lambda: "no such file" in house.row.message)
+    assert "restart 1 in 1 s" in row.message
+    house.engine.refuse_start = ""
+    await house.settle()
+    assert len(house.engine.containers) == 1

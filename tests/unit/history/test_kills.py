@@ -1,0 +1,15 @@
+"""kill -9 at random instants: the state is the one before or the one after, and a sweep leaves no orphan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.history.kills import kill_again_and_again
+
+
+@pytest.mark.anyio
+async def test_kills_on_the_directory_store(tmp_path: Path) -> None:
+    counts = await kill_again_and_again("directory", "", tmp_path / "home", kills=4)
+    assert sum(counts.values()) == 4

@@ -1,0 +1,131 @@
+"""The rooms below the controllers, in memory: an engine whose containers obey the test, and who they talk to."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from appliance.engine.labels import PREFIX
+from appliance.engine.types import Container, ContainerSpec
+from appliance.errors import EngineError, ImageNotFound
+from appliance.router.table import Route
+from appliance.telemetry.types import LogSource
+
+
+class FakeEngine:
+    """`port` is what every published port becomes; `log` is what every container says."""
+
+    def __init__(self, clock: Callable[[], float], *, port: int = 1) -> None:
+        self.clock = clock
+        self.port = port
+        self.log = ""
+        self.exit_codes: dict[str, int] = {}
+        """Answers of `exec` by image; 0 where none is given."""
+        self.refuse_start = ""
+        self.missing_images: set[str] = set()
+        self.containers: dict[str, Container] = {}
+        self.specs: dict[str, ContainerSpec] = {}
+        self.stopped: list[str] = []
+        self._ids = (f"{number:012x}{0:052x}" for number in itertools.count(1))
+
+    async def create(self, spec: ContainerSpec) -> Container:
+        for found in self.containers.values():
+            if found.name == spec.name:
+                return found
+        if spec.image in self.missing_images:
+            raise ImageNotFound(f"no such image {spec.image}")
+        made = Container(next(self._ids), spec.name, spec.image, spec.image, dict(spec.labels), "created")
+        self.containers[made.id] = made
+        self.specs[made.id] = spec
+        return made
+
+    async def start(self, container_id: str) -> None:
+        if self.refuse_start:
+            raise EngineError(self.refuse_start)
+        ports = dict.fromkeys(self.specs[container_id].publish, self.port)
+        self._change(container_id, state="running", started=self.clock(), ports=ports, log_path=Path("/log"))
+
+    async def stop(self, container_id: str, *, grace_s: float) -> None:
+        self.stopped.append(container_id)
+        found = self.containers.get(container_id)
+        if found and found.state == "running":
+            self.end(container_id, 143)
+
+    async def remove(self, container_id: str) -> None:
+        self.containers.pop(container_id, None)
+
+    async def inspect(self, container: str) -> Container | None:
+        return self.containers.get(container)
+
+    async def list(self, *, kind: str = "", name: str = "", uid: str = "") -> list[Container]:
+        wanted = {PREFIX + key: value for key, value in (("kind", kind), ("name", name), ("uid", uid)) if value}
+        return [one for one in self.containers.values() if wanted.items() <= one.labels.items()]
+
+    async def exec(
+        self, container_id: str, argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout_s: float = 30
+    ) -> tuple[int, bytes]:
+        return self.exit_codes.get(self.specs[container_id].image, 0), b""
+
+    async def logs_tail(self, container_id: str, lines: int) -> str:
+        return self.log
+
+    def end(self, container_id: str, code: int, *, oom_killed: bool = False) -> None:
+        self._change(
+            container_id, state="exited", exit_code=code, oom_killed=oom_killed, finished=self.clock(), ports={}
+        )
+
+    def _change(self, container_id: str, **values: object) -> None:
+        self.containers[container_id] = replace(self.containers[container_id], **values)  # type: ignore[arg-type]
+
+
+class FakeImages:
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.missing: set[str] = set()
+
+    async def ensure(self, ref: str, progress: Callable[[str], None] = print) -> str:
+        progress(f"pulling {ref}")
+        await self.gate.wait()
+        if ref in self.missing:
+            raise ImageNotFound(f"no image {ref}", hint="check the name")
+        return ref
+
+
+class FakeRouter:
+    """`history` keeps every table of targets that a route ever had, to tell what requests could have met."""
+
+    def __init__(self) -> None:
+        self.routes: dict[str, Route] = {}
+        self.history: list[tuple[str, tuple[str, ...]]] = []
+        self.drained: list[str] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def set_route(self, route: Route) -> None:
+        self.routes[route.prefix] = route
+        self.history.append((route.prefix, tuple(target.id for target in route.targets)))
+
+    async def drop_route(self, prefix: str) -> None:
+        self.routes.pop(prefix, None)
+
+    async def drain(self, prefix: str, target_id: str, *, deadline_s: float) -> bool:
+        await self.gate.wait()
+        self.drained.append(target_id)
+        return True
+
+
+class FakeTelemetry:
+    def __init__(self) -> None:
+        self.attached: set[str] = set()
+        self.drained: list[str] = []
+
+    def attach(self, source: LogSource, log_path: Path) -> None:
+        self.attached.add(source.container)
+
+    async def drain(self, source: LogSource, log_path: Path, *, timeout_s: float = 30) -> None:
+        self.attached.discard(source.container)
+        self.drained.append(source.container)

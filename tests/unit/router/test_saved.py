@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+
+from appliance.router import saved
+from appliance.router.router import backoff
+from appliance.router.table import Route, Table, Target
+from tests.unit.router import strategies
+
+TABLE = Table().put(Route("/notebooks/a", (Target("x", 5),), strip=False))
+
+
+@given(strategies.tables)
+def test_what_was_saved_comes_back(table: Table) -> None:
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "routes.json"
+        saved.write(path, saved.to_json(table, "boot"))
+        assert saved.load(path, "boot") == table
+
+
+def test_no_file_is_an_empty_table(tmp_path: Path) -> None:
+    assert saved.load(tmp_path / "routes.json", "boot") == Table()
+
+
+def test_ports_of_an_earlier_boot_mean_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "routes.json"
+    saved.write(path, saved.to_json(TABLE, "boot"))
+    assert saved.load(path, "another boot") == Table()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"routes": None},
+        {"routes": [{"prefix": "/notebooks/a\nx", "targets": [], "strip": False}]},
+        {"routes": [{"prefix": "/notebooks/a", "targets": [{"id": "x;y", "port": 5}], "strip": False}]},
+        {"routes": [{"prefix": "/notebooks/a", "targets": [{"id": 7, "port": 5}], "strip": False}]},
+        {"routes": [{"prefix": 7, "targets": [], "strip": False}]},
+        {"routes": [7]},
+        {"routes": []},
+        {"slots": {"/notebooks/a": 64}},
+        {"slots": {"/notebooks/a": -1}},
+        {"slots": {"/notebooks/a": "0"}},
+        {"slots": {}},
+        {"capacity": "many"},
+    ],
+)
+def test_a_damaged_table_is_told_and_not_served(tmp_path: Path, change: dict[str, object]) -> None:
+    path = tmp_path / "routes.json"
+    path.write_text(json.dumps(json.loads(saved.to_json(TABLE, "boot")) | change))
+    with pytest.raises(saved.Damaged):
+        saved.load(path, "boot")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", "\0", '{"boot": "boot"}'])
+def test_no_text_breaks_the_reader(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "routes.json"
+    path.write_text(text)
+    with pytest.raises(saved.Damaged):
+        saved.load(path, "boot")
+
+
+def test_a_file_is_written_whole_and_for_its_owner(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    saved.write(path, "one")
+    saved.write(path, "two")
+    assert path.read_text() == "two"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [entry.name for entry in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_link_in_the_place_of_the_candidate_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "f.next").symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic"):
+        saved.write(tmp_path / "f", "x")
+    assert victim.read_text() == "precious"
+
+
+def test_the_first_death_is_answered_at_once_and_many_slowly() -> None:
+    delays = [backoff(deaths) for deaths in range(1, 30)]
+    assert delays[0] == 0.0
+    assert delays == sorted(delays)
+    assert delays[-1] == 30.0

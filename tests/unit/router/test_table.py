@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+
+from appliance.errors import UsageError
+from appliance.router.table import Route, Table, Target, check_prefix, check_route
+from tests.unit.router import strategies
+
+
+def route(name: str, *targets: Target, strip: bool = False) -> Route:
+    return Route(f"/notebooks/{name}", targets, strip)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "",
+        "/",
+        "/notebooks",
+        "/notebooks/",
+        "/notebooks/a/",
+        "/notebooks/a/b",
+        "notebooks/a",
+        "//notebooks/a",
+        "/notebooks/..",
+        "/notebooks/.a",
+        "/notebooks/a b",
+        "/notebooks/a\n",
+        "/notebooks/a\nserver x 1.2.3.4:80",
+        "/notebooks/a;quit",
+        "/notebooks/%61",
+        "/notebooks/ä",
+        "/v1/a",
+        "/Notebooks/a",
+        "/notebooks/" + "a" * 64,
+    ],
+)
+def test_a_prefix_that_is_no_path_of_the_door_is_refused(prefix: str) -> None:
+    with pytest.raises(UsageError):
+        check_prefix(prefix)
+
+
+@pytest.mark.parametrize("name", ["a", "A.b_c-d", "0", "a" * 63])
+def test_a_good_prefix_is_kept(name: str) -> None:
+    assert check_prefix(f"/deployments/{name}") == f"/deployments/{name}"
+
+
+@pytest.mark.parametrize("identity", ["", "a b", "a\n", "a;b", "-a", "a/b", "ä", "a" * 64])
+def test_a_server_id_that_could_be_a_command_is_refused(identity: str) -> None:
+    with pytest.raises(UsageError, match="cannot name a server"):
+        check_route(route("a", Target(identity, 80)))
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536, True, "80", 80.0])
+def test_a_port_is_a_number_in_range(port: int) -> None:
+    with pytest.raises(UsageError, match="not a TCP port"):
+        check_route(route("a", Target("x", port)))
+
+
+def test_two_targets_with_one_id_are_refused() -> None:
+    with pytest.raises(UsageError, match="same id"):
+        check_route(route("a", Target("x", 80), Target("x", 81)))
+
+
+def test_a_route_without_targets_has_no_slot_and_gives_its_slot_back() -> None:
+    table = Table().put(route("a", Target("x", 1)))
+    assert table.slots == {"/notebooks/a": 0}
+    assert table.put(route("a")).slots == {}
+    assert "/notebooks/a" in table.put(route("a")).routes
+
+
+def test_a_route_keeps_its_slot_when_its_targets_change() -> None:
+    table = Table().put(route("a", Target("x", 1))).put(route("b", Target("y", 2)))
+    assert table.put(route("b", Target("z", 3))).slots["/notebooks/b"] == 1
+
+
+def test_a_slot_that_still_has_servers_is_not_given_out() -> None:
+    assert Table().put(route("a", Target("x", 1)), occupied={0, 1}).slots == {"/notebooks/a": 2}
+
+
+def test_the_slots_double_when_they_run_out() -> None:
+    table = Table(capacity=2)
+    for name in "abc":
+        table = table.put(route(name, Target("x", 1)))
+    assert table.capacity == 4
+    assert sorted(table.slots.values()) == [0, 1, 2]
+
+
+def test_retire_takes_one_target_out() -> None:
+    table = Table().put(route("a", Target("x", 1), Target("y", 2)))
+    assert table.find("/notebooks/a", "x") == Target("x", 1)
+    table = table.retire("/notebooks/a", "x")
+    assert table.find("/notebooks/a", "x") is None
+    assert table.find("/notebooks/b", "x") is None
+    assert table.routes["/notebooks/a"].targets == (Target("y", 2),)
+
+
+@given(strategies.tables)
+def test_slots_belong_to_exactly_the_routes_with_targets(table: Table) -> None:
+    assert set(table.slots) == {prefix for prefix, found in table.routes.items() if found.targets}
+    numbers = list(table.slots.values())
+    assert len(set(numbers)) == len(numbers)
+    assert all(0 <= number < table.capacity for number in numbers)
+
+
+@given(strategies.routes)
+def test_valid_routes_pass(found: Route) -> None:
+    assert check_route(found) == found

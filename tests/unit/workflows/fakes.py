@@ -1,0 +1,341 @@
+"""An engine in memory, and a bench that drives the controller by its hints until nothing is left to do.
+
+Rows, volumes, datasets and secrets are the real ones below a temporary folder.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+from appliance.datasets.datasets import Datasets
+from appliance.datasets.models import Models
+from appliance.engine.docker import Engine
+from appliance.engine.images import Images
+from appliance.engine.labels import owner_of
+from appliance.engine.types import Container, ContainerSpec
+from appliance.errors import EngineError, ImageNotFound
+from appliance.reconcile import Again
+from appliance.settings import Settings
+from appliance.state import runs
+from appliance.state.db import Connection, Database
+from appliance.storage.directory import DirectoryStore
+from appliance.storage.scratch import Scratch
+from appliance.telemetry.telemetry import Telemetry
+from appliance.telemetry.types import LogSource
+from appliance.vault.secrets import Secrets
+from appliance.workflows.controller import RunController
+from appliance.workflows.submit import start_run
+from tests.conftest import Clock
+
+INSTANCE = "0123abcd"
+
+Body = Callable[["Inside"], int | None]
+"""What a job does: its exit code, or None to go on running until `FakeEngine.exit`."""
+
+
+class Killed(Exception):
+    """The daemon is gone at this instant."""
+
+
+@dataclass(frozen=True)
+class Inside:
+    """A container's view: its paths as they lie on the host."""
+
+    spec: ContainerSpec
+
+    def path(self, target: str) -> Path:
+        mounts = [mount for mount in self.spec.mounts if f"{target}/".startswith(f"{mount.target}/")]
+        mount = max(mounts, key=lambda candidate: len(candidate.target))
+        return mount.source / target[len(mount.target) :].lstrip("/")
+
+    def read_only(self, target: str) -> bool:
+        return next(mount.read_only for mount in self.spec.mounts if mount.target == target)
+
+
+@dataclass
+class FakeEngine:
+    clock: Clock
+    body: Mapping[str, Body] = field(default_factory=dict)
+    hint: Callable[[str, str], None] = lambda kind, key: None
+    containers: dict[str, Container] = field(default_factory=dict)
+    specs: dict[str, ContainerSpec] = field(default_factory=dict)
+    starts: list[str] = field(default_factory=list)
+    """Jobs in the order in which their containers were started."""
+    most_running: int = 0
+    before: Callable[[str], None] = lambda call: None
+    """Called before each call takes effect, and after it as `CALL done`; may raise."""
+    images: set[str] = field(default_factory=lambda: {"busybox", "appliance/base"})
+    start_error: str = ""
+
+    async def ensure(self, ref: str, progress: Callable[[str], None]) -> str:
+        progress(f"pulling {ref}")
+        self.before("ensure")
+        if ref not in self.images:
+            raise ImageNotFound(f"no image {ref}", hint="check its name")
+        return f"sha256:{ref}"
+
+    async def create(self, spec: ContainerSpec) -> Container:
+        self.before("create")
+        found = self._named(spec.name)
+        if found is None:
+            id_ = f"{len(self.specs):064x}"
+            found = Container(
+                id=id_,
+                name=spec.name,
+                image=spec.image,
+                image_id=spec.image,
+                labels=dict(spec.labels),
+                state="created",
+                log_path=Path("/nowhere/json.log"),
+            )
+            self.containers[id_] = found
+            self.specs[id_] = spec
+            self._changed(found)
+        self.before("create done")
+        return found
+
+    async def start(self, container_id: str) -> None:
+        self.before("start")
+        container = self.containers[container_id]
+        if container.state == "created":
+            if self.start_error:
+                raise EngineError(self.start_error)
+            job = _job(container)
+            self.starts.append(job)
+            self._set(container_id, state="running", started=self.clock())
+            self.most_running = max(self.most_running, len(self.running()))
+            code = self.body.get(job, lambda inside: 0)(Inside(self.specs[container_id]))
+            if code is not None:
+                self.exit(job, code)
+        self.before("start done")
+
+    async def stop(self, container_id: str, *, grace_s: float) -> None:
+        self.before("stop")
+        if container_id in self.containers and self.containers[container_id].state == "running":
+            self.exit(_job(self.containers[container_id]), 143)
+        self.before("stop done")
+
+    async def remove(self, container_id: str) -> None:
+        self.before("remove")
+        if container := self.containers.pop(container_id, None):
+            self._changed(container)
+        self.before("remove done")
+
+    async def inspect(self, container: str) -> Container | None:
+        self.before("inspect")
+        return self.containers.get(container) or self._named(container)
+
+    async def list(self, *, kind: str = "", name: str = "", uid: str = "") -> list[Container]:
+        self.before("list")
+        owners = [(owner_of(container.labels), container) for container in self.containers.values()]
+        return [container for owner, container in owners if owner and (not uid or owner.uid == uid)]
+
+    def running(self) -> list[str]:
+        return [_job(container) for container in self.containers.values() if container.state == "running"]
+
+    def exit(self, job: str, code: int, *, oom: bool = False) -> None:
+        for id_, container in list(self.containers.items()):
+            if _job(container) == job and container.state == "running":
+                self._set(id_, state="exited", exit_code=code, oom_killed=oom, finished=self.clock())
+
+    def _set(self, container_id: str, **changes: Any) -> None:
+        self.containers[container_id] = replace(self.containers[container_id], **changes)
+        self._changed(self.containers[container_id])
+
+    def _changed(self, container: Container) -> None:
+        owner = owner_of(container.labels)
+        assert owner
+        self.hint("run", owner.uid)
+
+    def _named(self, name: str) -> Container | None:
+        return next((container for container in self.containers.values() if container.name == name), None)
+
+
+def _job(container: Container) -> str:
+    owner = owner_of(container.labels)
+    assert owner
+    return owner.part
+
+
+class FakeTelemetry:
+    def __init__(self) -> None:
+        self.attached: list[str] = []
+        self.drained: list[str] = []
+
+    def attach(self, source: LogSource, log_path: Path) -> None:
+        self.attached.append(source.part)
+
+    async def drain(self, source: LogSource, log_path: Path, *, timeout_s: float) -> None:
+        self.drained.append(source.part)
+
+
+class WatchedStore(DirectoryStore):
+    """Tells before and after each change; may be killed at either."""
+
+    before: Callable[[str], None] = staticmethod(lambda call: None)
+
+    def create(self, volume: str, *, owner: tuple[int, int] = (0, 0)) -> Path:
+        self.before("create volume")
+        path = super().create(volume, owner=owner)
+        self.before("create volume done")
+        return path
+
+    def snapshot(self, volume: str, snapshot: str) -> None:
+        self.before("snapshot")
+        super().snapshot(volume, snapshot)
+        self.before("snapshot done")
+
+    def clone(self, volume: str, snapshot: str, new: str) -> Path:
+        self.before("clone")
+        path = super().clone(volume, snapshot, new)
+        self.before("clone done")
+        return path
+
+    def seal(self, volume: str) -> None:
+        self.before("seal")
+        super().seal(volume)
+        self.before("seal done")
+
+    def destroy(self, volume: str) -> None:
+        self.before("destroy")
+        super().destroy(volume)
+        self.before("destroy done")
+
+
+class WatchedDatabase(Database):
+    """Tells after each commit."""
+
+    before: Callable[[str], None] = staticmethod(lambda call: None)
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        outermost = not self.read.in_transaction
+        with super().write() as connection:
+            yield connection
+        if outermost:
+            self.before("commit done")
+
+
+class Bench:
+    """One daemon's worth of rooms. `kill` drops the controller with all it remembers, as kill -9 would."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.db = WatchedDatabase(settings.state_file)
+        self.db.read.execute("PRAGMA synchronous=OFF")  # a killed daemon loses nothing by this, only a dead machine
+        self.store = WatchedStore(settings.volumes_dir, "a test", durable=False)
+        self.scratch = Scratch(self.store)
+        self.datasets = Datasets(self.db, self.store, clock)
+        self.models = Models(self.db, self.store, clock)
+        self.vault = Secrets(self.db, settings.home / "key", clock)
+        self.engine = FakeEngine(clock)
+        self.telemetry = FakeTelemetry()
+        self.kills = 0
+        self.kill()
+        self.kills = 0
+
+    def kill(self) -> None:
+        self.kills += 1
+        self.queue: deque[str] = deque()
+        self.again: float | None = None
+        self.engine.hint = self._hint
+        self.controller = RunController(
+            db=self.db,
+            engine=cast(Engine, self.engine),
+            images=cast(Images, self.engine),
+            store=self.store,
+            scratch=self.scratch,
+            datasets=self.datasets,
+            models=self.models,
+            telemetry=cast(Telemetry, self.telemetry),
+            vault=self.vault,
+            settings=self.settings,
+            instance=INSTANCE,
+            clock=self.clock,
+            hint=self._hint,
+        )
+        self.queue.extend(self.controller.keys())
+
+    def watch(self, before: Callable[[str], None]) -> None:
+        """Call this at every change outside the controller's own memory."""
+        for part in (self.engine, self.store, self.db):
+            part.before = before  # type: ignore[attr-defined]  # all three have it
+
+    def submit(
+        self,
+        document: Mapping[str, Any],
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        body: Mapping[str, Body] | None = None,
+        name: str = "flow",
+    ) -> runs.Run:
+        if body is not None:
+            self.engine.body = {**self.engine.body, **body}
+        run = start_run(self.db, None, name, document, inputs or {}, now=self.clock())
+        self._hint("run", run.id)
+        return run
+
+    async def settle(self, *, most: int = 2000) -> None:
+        """Until no hint is left. A Killed becomes a new controller."""
+        await self.settle_some(most)
+        if self.queue:
+            raise AssertionError(f"does not settle: {list(self.queue)[:5]}")
+
+    async def settle_some(self, turns: int) -> None:
+        for _ in range(turns):
+            if not self.queue:
+                return
+            key = self.queue.popleft()
+            try:
+                again = await self.controller.reconcile(key)
+            except Killed:
+                self.kill()
+                continue
+            self.again = again.after if isinstance(again, Again) else None
+
+    def run(self, run: runs.Run) -> runs.Run:
+        return runs.get(self.db.read, run.id)
+
+    def jobs(self, run: runs.Run) -> dict[str, runs.Job]:
+        return {job.name: job for job in runs.jobs(self.db.read, run.id)}
+
+    def phases(self, run: runs.Run) -> dict[str, str]:
+        return {name: job.phase for name, job in self.jobs(run).items()}
+
+    def leftovers(self) -> list[str]:
+        """What a finished run must not leave: containers and run volumes."""
+        return [container.name for container in self.engine.containers.values()] + self.store.volumes("runs")
+
+    def close(self) -> None:
+        self.db.close()
+
+    def _hint(self, kind: str, key: str) -> None:
+        if key not in self.queue:
+            self.queue.append(key)
+
+
+def script(*needs: str, **more: Any) -> dict[str, Any]:
+    """A job of a workflow document."""
+    return {"uses": "script@v1", "with": {"image": "busybox", "script": "true"}, "needs": list(needs), **more}
+
+
+def flow(**jobs: dict[str, Any]) -> dict[str, Any]:
+    return {"jobs": jobs}
+
+
+def killer(calls: Sequence[int]) -> Callable[[str], None]:
+    """Raises Killed at these engine calls, counted from 0."""
+    counter: Iterator[int] = iter(range(10**9))
+    chosen = set(calls)
+
+    def before(call: str) -> None:
+        if next(counter) in chosen:
+            raise Killed(call)
+
+    return before

@@ -1,0 +1,431 @@
+"""Whole runs on an engine in memory: volumes, datasets, secrets, slots, cancels, timeouts, lost containers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from appliance.errors import Conflict, EngineDown, SpecError, UsageError
+from appliance.settings import load as load_settings
+from appliance.state import events, resources, runs
+from appliance.workflows.submit import cancel_run, start_run
+from tests.conftest import Clock
+from tests.unit.workflows.fakes import Bench, Inside, flow, script
+
+pytestmark = pytest.mark.anyio
+
+
+def write(target: str, text: str) -> Any:
+    def body(inside: Inside) -> int:
+        inside.path(target).write_text(text)
+        return 0
+
+    return body
+
+
+def forever(inside: Inside) -> None:
+    return None
+
+
+async def test_a_chain_passes_on_strings_volumes_and_datasets(bench: Bench) -> None:
+    bench.datasets.create("digits")
+    seen: dict[str, object] = {}
+
+    def train(inside: Inside) -> int:
+        seen["text"] = inside.path("/inputs/word").read_text()
+        seen["volume"] = inside.path("/inputs/repo/file").read_text()
+        seen["read only"] = (inside.read_only("/inputs/data"), inside.read_only("/inputs/repo"))
+        seen["data"] = inside.path("/inputs/data/x").read_text()
+        inside.path("/inputs/repo/file").write_text("mine alone")
+        return 0
+
+    def prepare(inside: Inside) -> int:
+        inside.path("/outputs/repo/file").write_text("in the volume")
+        inside.path("/outputs/data/x").write_text("in the dataset")
+        inside.path("/outputs/word").write_text("a word\n")
+        inside.path("/outputs/undeclared").write_text("lost")
+        return 0
+
+    outputs = {
+        "repo": {"type": "volume"},
+        "data": {"type": "dataset", "with": {"ref": "digits"}},
+        "word": {"type": "string"},
+    }
+    inputs = {name: f"prepare.outputs.{name}" for name in outputs}
+    document = flow(
+        prepare=script(outputs=outputs),
+        train=script("prepare", inputs=inputs),
+        again=script("train", inputs={**inputs, "fixed": {"type": "dataset", "with": {"ref": "digits"}}}),
+    )
+    body = {"prepare": prepare, "train": train, "again": lambda inside: int(not _unchanged(inside))}
+    run = bench.submit(document, body=body)
+    await bench.settle()
+    assert bench.phases(run) == {"prepare": "Succeeded", "train": "Succeeded", "again": "Succeeded"}
+    assert seen == {
+        "text": "a word\n",
+        "volume": "in the volume",
+        "read only": (True, False),
+        "data": "in the dataset",
+    }
+    (version,) = bench.datasets.versions("digits")
+    assert version.committed is not None
+    jobs = bench.jobs(run)
+    assert jobs["prepare"].outputs["data"]["id"] == f"digits:{version.version}"
+    assert jobs["again"].inputs["fixed"]["id"] == f"digits:{version.version}"
+    assert bench.run(run).phase == "Succeeded"
+    assert bench.leftovers() == []
+    assert sorted(bench.telemetry.drained) == ["again", "prepare", "train"]
+
+
+def _unchanged(inside: Inside) -> bool:
+    return inside.path("/inputs/repo/file").read_text() == "in the volume"
+
+
+async def test_a_failed_job_omits_what_needs_it_and_commits_nothing(bench: Bench) -> None:
+    bench.datasets.create("digits")
+    outputs = {"data": {"type": "dataset", "with": {"ref": "digits"}}}
+    run = bench.submit(
+        flow(bad=script(outputs=outputs), after=script("bad"), deep=script("after"), other=script()),
+        body={"bad": lambda inside: 3},
+    )
+    await bench.settle()
+    assert bench.phases(run) == {"bad": "Failed", "after": "Omitted", "deep": "Omitted", "other": "Succeeded"}
+    jobs = bench.jobs(run)
+    assert (jobs["bad"].message, jobs["bad"].exit_code) == ("exit code 3", 3)
+    assert jobs["deep"].message == "bad failed"
+    assert (bench.run(run).phase, bench.run(run).message) == ("Failed", "bad: exit code 3")
+    assert bench.datasets.versions("digits") == []
+    assert bench.leftovers() == []
+
+
+async def test_a_refused_string_output_commits_no_dataset(bench: Bench) -> None:
+    bench.datasets.create("digits")
+    outputs = {"a": {"type": "dataset", "with": {"ref": "digits"}}, "word": {"type": "string"}}
+    run = bench.submit(flow(job=script(outputs=outputs)), body={"job": write("/outputs/a/x", "x")})
+    await bench.settle()
+    assert bench.phases(run) == {"job": "Failed"}
+    assert "did not write its string output /outputs/word" in bench.jobs(run)["job"].message
+    assert bench.datasets.versions("digits") == []
+
+
+@pytest.mark.parametrize(
+    ("job", "words"),
+    [
+        (script(env={"TOKEN": "secret:MISSING"}), "no secret named 'MISSING'"),
+        (script(outputs={"d": {"type": "dataset", "with": {"ref": "nowhere"}}}), "no dataset 'nowhere'"),
+        (script(inputs={"d": {"type": "dataset", "with": {"ref": "nowhere"}}}), "no dataset 'nowhere'"),
+        ({"uses": "script@v1", "with": {"image": "nothing", "script": "true"}}, "no image nothing"),
+    ],
+)
+async def test_what_is_missing_is_said_before_anything_starts(bench: Bench, job: dict[str, Any], words: str) -> None:
+    run = bench.submit(flow(job=job))
+    await bench.settle()
+    assert bench.phases(run) == {"job": "Error"}
+    assert words in bench.jobs(run)["job"].message
+    assert "next:" in bench.jobs(run)["job"].message
+    assert bench.engine.starts == []
+    assert bench.leftovers() == []
+
+
+async def test_a_container_that_cannot_start_is_an_error_in_words(bench: Bench) -> None:
+    bench.engine.start_error = 'exec: "bash": executable file not found in $PATH'
+    run = bench.submit(flow(job=script()))
+    await bench.settle()
+    assert bench.phases(run) == {"job": "Error"}
+    assert "the image has no bash" in bench.jobs(run)["job"].message
+
+
+async def test_secrets_reach_the_container_and_nothing_that_is_kept(bench: Bench) -> None:
+    bench.vault.set("TOKEN", "hunter2hunter2")
+    specs = bench.engine.specs
+    run = bench.submit(flow(job=script(env={"TOKEN": "secret:TOKEN", "APPLIANCE_JOB": "mine"})))
+    await bench.settle()
+    (spec,) = specs.values()
+    assert spec.env["TOKEN"] == "hunter2hunter2"
+    assert spec.env["APPLIANCE_JOB"] == "mine"
+    assert spec.env["APPLIANCE_RUN"] == "flow.1"
+    assert spec.env["APPLIANCE_URL"].startswith("http://host.docker.internal:")
+    assert "hunter2" not in json.dumps([dict(spec.labels), list(spec.command or ()), list(spec.entrypoint or ())])
+    assert bench.phases(run) == {"job": "Succeeded"}
+    dump = "\n".join(bench.db.read.iterdump())
+    assert "hunter2" not in dump
+
+
+async def test_cancel_stops_what_runs_and_leaves_nothing(bench: Bench) -> None:
+    bench.datasets.create("digits")
+    outputs = {"d": {"type": "dataset", "with": {"ref": "digits"}}, "v": {"type": "volume"}}
+    run = bench.submit(
+        flow(quick=script(), slow=script("quick", outputs=outputs), never=script("slow")), body={"slow": forever}
+    )
+    await bench.settle()
+    assert bench.phases(run) == {"quick": "Succeeded", "slow": "Running", "never": "Pending"}
+    cancel_run(bench.db, run.id, now=bench.clock())
+    cancel_run(bench.db, run.id, now=bench.clock())
+    bench.queue.append(run.id)
+    await bench.settle()
+    assert bench.phases(run) == {"quick": "Succeeded", "slow": "Canceled", "never": "Canceled"}
+    assert bench.run(run).phase == "Canceled"
+    assert bench.engine.starts == ["quick", "slow"]
+    assert bench.leftovers() == []
+    assert bench.datasets.versions("digits") == []
+
+
+async def test_a_run_that_has_ended_cannot_be_canceled(bench: Bench) -> None:
+    run = bench.submit(flow(job=script()))
+    await bench.settle()
+    with pytest.raises(Conflict, match="has ended already: Succeeded"):
+        cancel_run(bench.db, run.id, now=bench.clock())
+
+
+async def test_a_timeout_stops_the_job_and_says_so(bench: Bench, clock: Clock) -> None:
+    run = bench.submit(flow(slow=script(timeout=60), after=script("slow")), body={"slow": forever})
+    await bench.settle()
+    clock.now += 59
+    bench.queue.append(run.id)
+    await bench.settle()
+    assert bench.phases(run)["slow"] == "Running"
+    assert bench.again == pytest.approx(1.0)
+    clock.now += 1
+    bench.queue.append(run.id)
+    await bench.settle()
+    assert bench.phases(run) == {"slow": "Failed", "after": "Omitted"}
+    assert "timeout of 60 s" in bench.jobs(run)["slow"].message
+
+
+async def test_a_runs_timeout_ends_everything(bench: Bench, clock: Clock) -> None:
+    run = bench.submit({**flow(slow=script(), after=script("slow")), "timeout": 100}, body={"slow": forever})
+    await bench.settle()
+    clock.now += 100
+    bench.queue.append(run.id)
+    await bench.settle()
+    assert bench.phases(run) == {"slow": "Failed", "after": "Omitted"}
+    assert "run's timeout of 100 s" in bench.run(run).message
+
+
+async def test_an_end_before_the_timeout_counts_even_if_it_is_seen_later(bench: Bench, clock: Clock) -> None:
+    run = bench.submit(flow(job=script(timeout=60)), body={"job": forever})
+    await bench.settle()
+    clock.now += 30
+    bench.engine.exit("job", 0)
+    clock.now += 500
+    await bench.settle()
+    assert bench.phases(run) == {"job": "Succeeded"}
+
+
+async def test_a_container_that_vanished_is_never_run_again(bench: Bench) -> None:
+    run = bench.submit(flow(job=script()), body={"job": forever})
+    await bench.settle()
+    (container,) = bench.engine.containers.values()
+    await bench.engine.remove(container.id)
+    await bench.settle()
+    assert bench.phases(run) == {"job": "Error"}
+    assert "disappeared" in bench.jobs(run)["job"].message
+    assert bench.engine.starts == ["job"]
+    assert bench.leftovers() == []
+
+
+async def test_a_new_daemon_adopts_what_runs_and_reads_its_log_again(bench: Bench) -> None:
+    run = bench.submit(flow(job=script(), after=script("job")), body={"job": forever})
+    await bench.settle()
+    bench.kill()
+    await bench.settle()
+    assert bench.telemetry.attached == ["job", "job"]
+    bench.engine.exit("job", 0)
+    await bench.settle()
+    assert bench.phases(run) == {"job": "Succeeded", "after": "Succeeded"}
+    assert bench.engine.starts == ["job", "after"]
+
+
+async def test_jobs_of_all_runs_share_the_slots_oldest_run_first(bench: Bench, clock: Clock) -> None:
+    bench.settings = load_settings({"APPLIANCE_MAX_PARALLEL_JOBS": "2"}, home=bench.settings.home)
+    bench.kill()
+    body = {f"{name}{number}": forever for name in "ab" for number in range(3)}
+    first = bench.submit(flow(a0=script(), a1=script(), a2=script()), name="first", body=body)
+    clock.now += 1
+    second = bench.submit(flow(b0=script(), b1=script(), b2=script()), name="second")
+    await bench.settle()
+    assert bench.engine.running() == ["a0", "a1"]
+    assert bench.run(second).phase == "Pending"
+    assert "free slot" in bench.run(second).message
+    for expected in (["a1", "a2"], ["a2", "b0"], ["b0", "b1"], ["b1", "b2"], ["b2"], []):
+        bench.engine.exit(bench.engine.running()[0], 0)
+        await bench.settle()
+        assert bench.engine.running() == expected
+    assert bench.engine.most_running == 2
+    assert bench.run(first).phase == bench.run(second).phase == "Succeeded"
+
+
+async def test_create_model_registers_the_version_that_came_in(bench: Bench) -> None:
+    bench.datasets.create("weights")
+    document = flow(
+        train=script(outputs={"model": {"type": "dataset", "with": {"ref": "weights"}}}),
+        register={
+            "uses": "create-model@v1",
+            "with": {"name": "digits", "type": "Custom"},
+            "needs": ["train"],
+            "inputs": {"model": "train.outputs.model"},
+            "outputs": {"model-id": {"type": "string"}},
+        },
+        use=script("register", inputs={"id": "register.outputs.model-id"}),
+    )
+    seen = []
+    run = bench.submit(
+        document,
+        body={
+            "train": write("/outputs/model/w.bin", "1"),
+            "use": lambda inside: seen.append(inside.path("/inputs/id").read_text()) or 0,  # type: ignore[func-returns-value]
+        },
+    )
+    await bench.settle()
+    assert bench.run(run).phase == "Succeeded"
+    (model,) = bench.models.every()
+    assert seen == [model.id]
+    assert (model.name, model.version) == ("digits", bench.datasets.resolve("weights").version)
+    assert bench.engine.starts == ["train", "use"]
+
+
+async def test_all_jobs_of_a_run_see_the_version_of_its_start(bench: Bench) -> None:
+    bench.datasets.create("digits")
+    old = await bench.datasets.commit(await bench.datasets.begin("digits"))
+    read = {"d": "workflow.inputs.data"}
+    document = {
+        "inputs": {"data": {"type": "dataset", "with": {"ref": "digits"}}},
+        **flow(
+            first=script(inputs=read, outputs={"o": {"type": "dataset", "with": {"ref": "digits"}}}),
+            second=script("first", inputs=read),
+        ),
+    }
+    run = bench.submit(document)
+    await bench.settle()
+    assert len(bench.datasets.versions("digits")) == 2
+    for job in bench.jobs(run).values():
+        assert job.inputs["d"]["id"] == f"digits:{old.version}"
+    assert bench.run(run).inputs["data"]["id"] == f"digits:{old.version}"
+
+
+async def test_an_engine_that_is_down_is_waited_for(bench: Bench) -> None:
+    run = bench.submit(flow(job=script()))
+
+    def down(call: str) -> None:
+        raise EngineDown("is not running", where="docker engine", hint="start it")
+
+    bench.engine.before = down
+    with pytest.raises(EngineDown):
+        await bench.settle()
+    assert bench.jobs(run)["job"].message == "is not running; trying again"
+    bench.engine.before = lambda call: None
+    bench.kill()
+    await bench.settle()
+    assert bench.run(run).phase == "Succeeded"
+
+
+async def test_a_container_of_the_same_name_that_is_not_ours_is_left_alone(bench: Bench) -> None:
+    run = bench.submit(flow(job=script()))
+    await bench.controller.reconcile(run.id)
+    name = bench.jobs(run)["job"].container
+    created = await bench.engine.create(
+        _foreign(name),
+    )
+    await bench.settle()
+    assert bench.phases(run) == {"job": "Error"}
+    assert "not this job's" in bench.jobs(run)["job"].message
+    assert created.id in bench.engine.containers
+    assert bench.engine.starts == []
+
+
+def _foreign(name: str) -> Any:
+    from appliance.engine.labels import Owner
+    from appliance.engine.types import ContainerSpec
+
+    owner = Owner(instance="ffffffff", kind="run", name="x.1", uid="someone", part="job")
+    return ContainerSpec(name=name, image="busybox", labels=owner.to_labels())
+
+
+async def test_sweep_removes_what_no_run_knows(bench: Bench) -> None:
+    run = bench.submit(flow(job=script(outputs={"v": {"type": "volume"}})), body={"job": forever})
+    await bench.settle()
+    await bench.controller.sweep()
+    assert len(bench.leftovers()) > 1
+    with bench.db.write() as db:
+        runs.set_phase(db, run.id, "Canceled", finished=bench.clock())
+    await bench.controller.sweep()
+    assert bench.leftovers() == []
+
+
+async def test_events_tell_the_story(bench: Bench) -> None:
+    bench.submit(flow(good=script(), bad=script("good"), after=script("bad")), body={"bad": lambda inside: 1})
+    await bench.settle()
+    told = [(event.reason, event.message) for event in events.newest(bench.db.read, kind="run", name="flow.1")]
+    assert told == [
+        ("Submitted", "3 jobs"),
+        ("Started", "the first job starts"),
+        ("JobSucceeded", "good"),
+        ("JobFailed", "bad: exit code 1"),
+        ("JobOmitted", "after: bad failed"),
+        ("Failed", "bad: exit code 1"),
+    ]
+
+
+async def test_a_hundred_waiting_runs_never_ask_the_engine(bench: Bench) -> None:
+    bench.submit(flow(**{f"job{number}": script() for number in range(4)}), body={f"job{n}": forever for n in range(4)})
+    await bench.settle()
+    calls: list[str] = []
+    bench.engine.before = calls.append
+    for number in range(100):
+        bench.submit(flow(waiting=script()), name=f"flow{number}")
+    await bench.settle()
+    assert calls == []
+
+
+def test_numbers_count_within_a_workflow_and_the_document_is_kept(bench: Bench) -> None:
+    document = flow(job=script())
+    with bench.db.write() as db:
+        workflow, _ = resources.put(db, "workflow", "flow", document, source="cli", now=1.0)
+    found = [start_run(bench.db, workflow, "flow", document, {}, now=1.0) for _ in range(2)]
+    assert [run.number for run in found] == [1, 2]
+    assert found[0].spec == document
+    assert found[0].workflow_uid == workflow.uid
+
+
+@pytest.mark.parametrize(
+    ("document", "error", "words"),
+    [
+        (
+            flow(
+                get={
+                    "uses": "s3-download@v1",
+                    "with": {
+                        "url": "s3://b/p",
+                        "access-key": "k",
+                        "secret-access-key": "secret:S",
+                        "path": "/outputs/d",
+                    },
+                    "outputs": {"d": {"type": "volume"}},
+                }
+            ),
+            UsageError,
+            "job get: s3-download@v1 is not supported yet",
+        ),
+        (
+            flow(
+                get={
+                    "uses": "git-checkout@v1",
+                    "with": {"url": "context.event.github.url"},
+                    "outputs": {"d": {"type": "volume"}},
+                }
+            ),
+            UsageError,
+            "no GitHub event",
+        ),
+        ({"inputs": {"d": {"type": "dataset"}}, **flow(job=script())}, UsageError, "no value for input d"),
+        (flow(job={"uses": "script@v2", "with": {}}), SpecError, "script@v2"),
+    ],
+)
+def test_what_cannot_run_is_refused_at_once(
+    bench: Bench, document: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        start_run(bench.db, None, "flow", document, {}, now=1.0)
+    assert runs.newest(bench.db.read) == []

@@ -1,0 +1,30 @@
+"""How a container ended, in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from appliance.engine.types import Container
+from appliance.workflows.outcome import Outcome, outcome_of
+
+
+@pytest.mark.parametrize(
+    ("code", "oom", "error", "phase", "words"),
+    [
+        (0, False, "", "Succeeded", ""),
+        (1, False, "", "Failed", "exit code 1"),
+        (127, False, "", "Failed", "exit code 127: command not found"),
+        (137, False, "", "Failed", "exit code 137: killed by SIGKILL"),
+        (139, False, "", "Failed", "exit code 139: killed by SIGSEGV"),
+        (255, False, "", "Failed", "exit code 255"),
+        (137, True, "", "Failed", "out of memory"),
+        (128, False, "no such device", "Error", "no such device"),
+        (None, False, "", "Error", "does not say"),
+    ],
+)
+def test_the_words(code: int | None, oom: bool, error: str, phase: str, words: str) -> None:
+    container = Container("id", "n", "i", "i", {}, "exited", exit_code=code, oom_killed=oom, error=error)
+    found = outcome_of(container)
+    assert isinstance(found, Outcome)
+    assert found.phase == phase
+    assert words in found.message

@@ -1,0 +1,228 @@
+"""The app: screens by number, one table of actions, and a pulse that asks the daemon for what is on the screen."""
+
+from __future__ import annotations
+
+import webbrowser
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual import work
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widgets import ContentSwitcher, Footer, Static, Tab, Tabs
+
+from appliance.client import Client
+from appliance.errors import ApplianceError, DaemonDown
+from tui.dialogs import AskScreen, DetailScreen, LogScreen, TextScreen, read_spec
+from tui.feed import Feed
+from tui.home import Home
+from tui.kinds import BY_NAME, EVERYWHERE, KINDS, Action, Document, subject
+from tui.listing import Listing
+
+PULSE_S = 1.0
+HOLDS_DATA = frozenset({"notebooks", "datasets"})
+
+
+class ApplianceApp(App[None]):
+    TITLE = "appliance"
+    CSS = """
+    #banner { display: none; background: $error; color: $text; padding: 0 1; height: auto; }
+    .stale #banner { display: block; }
+    .stale ContentSwitcher { opacity: 60%; }
+    ContentSwitcher { height: 1fr; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "quit", "quit"),
+        Binding("question_mark", "help", "help", key_display="?"),
+        Binding("slash", "filter", "filter", key_display="/"),
+        Binding("escape", "clear", "clear", show=False),
+        Binding("a", "apply", "apply"),
+        Binding("enter", "details", "details", priority=False),
+        Binding("j", "down", show=False),
+        Binding("k", "up", show=False),
+        *(Binding(str(number), f"screen({number - 1})", show=False) for number in range(1, len(KINDS) + 2)),
+        *(
+            Binding(action.key, f"act('{action.verb}')", action.text)
+            for action in {action.verb: action for kind in KINDS for action in kind.actions}.values()
+        ),
+    ]
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__()
+        self._feed = feed
+        self._stale_since = 0
+
+    def compose(self) -> ComposeResult:
+        titles = ["Home", *(kind.title for kind in KINDS)]
+        yield Tabs(*(Tab(f"{number} {title}", id=f"tab-{number - 1}") for number, title in enumerate(titles, start=1)))
+        yield Static("", id="banner", markup=False)
+        with ContentSwitcher(initial="home"):
+            yield Home()
+            for kind in KINDS:
+                yield Listing(kind)
+        yield Footer()
+
+    def on_mount(self) -> None:
+        self.set_interval(PULSE_S, self.pulse)
+        self.pulse()
+
+    # -- what is on the screen
+
+    @property
+    def listing(self) -> Listing | None:
+        """The list on the screen; None on Home."""
+        current = self.query_one(ContentSwitcher).current
+        return self.query_one(f"#{current}", Listing) if current in BY_NAME else None
+
+    @work(exclusive=True, group="pulse", exit_on_error=False)
+    async def pulse(self) -> None:
+        """Ask for what the user looks at. Without a daemon the last data stays, greyed, and the app asks on."""
+        listing = self.listing
+        try:
+            if listing is None:
+                self.query_one(Home).show(await self._feed.call(lambda client: client.status()))
+            else:
+                name = listing.kind.name
+                rows = await self._feed.call(lambda client: client.items(name))
+                listing.show(rows[::-1] if name == "events" else rows)
+        except ApplianceError as error:
+            self._stale_since += 1
+            self.query_one("#banner", Static).update(f"{error.message}: asking again ({self._stale_since})")
+            self.screen_stack[0].add_class("stale")
+            return
+        self._stale_since = 0
+        self.screen_stack[0].remove_class("stale")
+
+    def on_tabs_tab_activated(self, event: Tabs.TabActivated) -> None:
+        number = int(str(event.tab.id).removeprefix("tab-"))
+        self.query_one(ContentSwitcher).current = KINDS[number - 1].name if number else "home"
+        if self.listing:
+            self.listing.table.focus()
+        self.refresh_bindings()
+        self.pulse()
+
+    def action_screen(self, number: int) -> None:
+        self.query_one(Tabs).active = f"tab-{number}"
+
+    def action_filter(self) -> None:
+        if self.listing:
+            self.listing.filter()
+
+    def action_clear(self) -> None:
+        if self.listing:
+            self.listing.clear_filter()
+
+    def action_down(self) -> None:
+        if self.listing:
+            self.listing.table.action_cursor_down()
+
+    def action_up(self) -> None:
+        if self.listing:
+            self.listing.table.action_cursor_up()
+
+    # -- doing
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """A key is offered only where its screen has the action."""
+        if action == "act":
+            return bool(self.listing and any(found.verb == parameters[0] for found in self.listing.kind.actions))
+        return True
+
+    def on_data_table_row_selected(self) -> None:
+        self.action_details()
+
+    @work(exit_on_error=False)
+    async def action_details(self) -> None:
+        listing, row = self.listing, self.listing.current if self.listing else None
+        if listing is None or row is None:
+            return
+        kind, name = listing.kind.name, subject(row)
+        whole = kind in ("notebooks", "workflows", "deployments", "datasets", "runs")
+        document = await self._ask(lambda client: client.get(kind, name)) if whole else row
+        if document is not None:
+            await self.push_screen(DetailScreen(document))
+
+    @work(exit_on_error=False)
+    async def action_act(self, verb: str) -> None:
+        """Do `verb` with the row under the cursor."""
+        listing, row = self.listing, self.listing.current if self.listing else None
+        if listing is None or row is None:
+            self.notify("no row is chosen", severity="warning")
+            return
+        kind, name = listing.kind.name, subject(row)
+        if verb == "logs":
+            await self.push_screen(LogScreen(self._feed, kind.removesuffix("s"), name))
+        elif verb == "open":
+            await self._open(kind, name, row)
+        elif verb == "delete":
+            await self._delete(kind, name)
+        elif verb == "run":
+            if run := await self._ask(lambda client: client.start_run(name)):
+                self.notify(f"run {run['name']} has started", markup=False)
+        elif await self._ask(lambda client: client.act(kind, name, verb)) is not None:
+            self.notify(f"{verb} {name}", markup=False)
+        self.pulse()
+
+    async def _open(self, kind: str, name: str, row: Document) -> None:
+        url = row["url"]
+        if kind == "notebooks":
+            access = await self._ask(lambda client: client.access(name))
+            url = access["url"] if access else ""
+        if not url:
+            return
+        self.copy_to_clipboard(url)
+        opened = webbrowser.open(url) if not self.is_headless else False
+        told = "opened in a browser" if opened else "no browser on this machine: forward the port and open it there"
+        await self.push_screen(TextScreen(f"{url}\n\nCopied to the clipboard where the terminal allows it; {told}."))
+
+    async def _delete(self, kind: str, name: str) -> None:
+        loss = "its data and its history go with it" if kind in HOLDS_DATA else "it stops and is forgotten"
+        question = f"Delete {kind.removesuffix('s')} {name}: {loss}. Type its name to go on:"
+        if not await self.push_screen_wait(AskScreen(question, must=name)):
+            return
+
+        def delete(client: Client) -> bool:
+            client.delete(kind, name, confirm=name)
+            return True
+
+        if await self._ask(delete):
+            self.notify(f"{name} is being deleted", markup=False)
+
+    @work(exit_on_error=False)
+    async def action_apply(self) -> None:
+        path = await self.push_screen_wait(AskScreen("Spec file to apply:"))
+        if not path:
+            return
+        try:
+            text, file = read_spec(path)
+        except ApplianceError as error:
+            self._tell(error)
+            return
+        changes = await self._ask(lambda client: client.apply(text, file))
+        if changes is not None:
+            told = ", ".join(f"{change['kind']} {change['name']} {change['change']}" for change in changes)
+            self.notify(told or "the file declares nothing", markup=False)
+        self.pulse()
+
+    async def _ask(self, ask: Callable[[Client], Any]) -> Any:
+        """The answer, or None once the error was shown."""
+        try:
+            return await self._feed.call(ask)
+        except ApplianceError as error:
+            self._tell(error)
+            return None
+
+    def _tell(self, error: ApplianceError) -> None:
+        title = "no daemon" if isinstance(error, DaemonDown) else "not done"
+        self.notify(str(error), title=title, severity="error", timeout=10, markup=False)
+
+    def action_help(self) -> None:
+        here: tuple[Action, ...] = self.listing.kind.actions if self.listing else ()
+        rows = [f"{action.key:<8}{action.text}" for action in (*here, *EVERYWHERE)]
+        self.push_screen(TextScreen("\n".join(["Keys on this screen", "", *rows])))
+
+
+def main(home: Path) -> int:
+    ApplianceApp(Feed.of_home(home)).run()
+    return 0

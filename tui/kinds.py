@@ -1,0 +1,147 @@
+"""What each list shows and what can be done there: one table, from which keys, help and screens are made. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Document = Mapping[str, Any]
+Cells = tuple[str, ...]
+
+GOOD = frozenset({"Running", "Ready", "Succeeded", "in force"})
+BAD = frozenset({"Failed", "Error", "Degraded", "BROKEN"})
+BUSY = frozenset({"Pending", "Preparing", "Starting", "Stopping", "Updating", "Deleting", "Canceling"})
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """`verb` is what the app does with the row under the cursor."""
+
+    key: str
+    verb: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    name: str
+    title: str
+    columns: Cells
+    cells: Callable[[Document, float], Cells]
+    empty: str
+    """What an empty list says: how to make the first one."""
+    actions: tuple[Action, ...] = ()
+
+
+LOGS = Action("l", "logs", "logs")
+START = Action("s", "start", "start")
+STOP = Action("x", "stop", "stop")
+OPEN = Action("o", "open", "open in browser")
+DELETE = Action("D", "delete", "delete")
+
+
+def age(then: float | None, now: float) -> str:
+    """`42s`, `5m`, `3h`, `2d`; `-` for never."""
+    if not then:
+        return "-"
+    seconds = max(0.0, now - then)
+    for limit, unit, size in ((120, "s", 1), (7200, "m", 60), (172_800, "h", 3600)):
+        if seconds < limit:
+            return f"{int(seconds / size)}{unit}"
+    return f"{int(seconds / 86_400)}d"
+
+
+def first_line(text: str) -> str:
+    """What fits into a cell: one line, and nothing that moves a cursor."""
+    line = text.partition("\n")[0]
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
+
+
+def subject(row: Document) -> str:
+    """The name a row is found again by."""
+    return str(row.get("name") or row.get("id"))
+
+
+def _resource(row: Document, now: float) -> Cells:
+    detail = row["problem"] or row["message"] or row["url"]
+    return (row["name"], row["phase"], age(row["created"], now), row["source"], first_line(detail))
+
+
+def _run(row: Document, now: float) -> Cells:
+    took = age(row["started"], row["finished"] or now)
+    return (row["name"], row["phase"], age(row["created"], now), took, first_line(row["message"]))
+
+
+def _dataset(row: Document, now: float) -> Cells:
+    description = row["status"].get("description", "")
+    return (row["name"], row["phase"], age(row["created"], now), first_line(description or row["message"]))
+
+
+def _model(row: Document, now: float) -> Cells:
+    return (row["id"], row["name"], row["type"], f"{row['dataset']}:{row['version']}", age(row["created"], now))
+
+
+def _event(row: Document, now: float) -> Cells:
+    when = time.strftime("%H:%M:%S", time.localtime(row["at"]))
+    return (when, row["level"], f"{row['kind']}/{row['name']}", row["reason"], first_line(row["message"]))
+
+
+def _spec(row: Document, now: float) -> Cells:
+    state = "BROKEN" if row["problem"] else "in force"
+    return (row["name"], state, " ".join(row["declares"]), first_line(row["problem"]))
+
+
+RESOURCE = ("name", "phase", "age", "source", "detail")
+KINDS = (
+    Kind("notebooks", "Notebooks", RESOURCE, _resource,
+         "No notebooks yet. Press a to apply a spec, or type `appliance notebook create NAME`.",
+         (START, STOP, OPEN, LOGS, DELETE)),
+    Kind("runs", "Runs", ("name", "phase", "age", "took", "detail"), _run,
+         "No runs yet. Press r on a workflow.", (Action("x", "cancel", "cancel"), LOGS)),
+    Kind("workflows", "Workflows", RESOURCE, _resource,
+         "No workflows yet. Press a to apply a spec file.", (Action("r", "run", "run"), DELETE)),
+    Kind("deployments", "Deployments", RESOURCE, _resource,
+         "No deployments yet. Press a to apply a spec file.", (START, STOP, OPEN, LOGS, DELETE)),
+    Kind("datasets", "Datasets", ("name", "phase", "age", "detail"), _dataset,
+         "No datasets yet. Type `appliance dataset create NAME`.", (DELETE,)),
+    Kind("models", "Models", ("id", "name", "type", "dataset", "age"), _model,
+         "No models yet. A workflow's create-model@v1 makes one."),
+    Kind("specs", "Specs", ("file", "state", "declares", "problem"), _spec,
+         "The watched folder holds no spec. Drop a file into it, and it is in force."),
+    Kind("events", "Events", ("time", "level", "subject", "reason", "message"), _event, "Nothing has happened yet."),
+)  # fmt: skip
+BY_NAME = {kind.name: kind for kind in KINDS}
+
+EVERYWHERE = (
+    Action("1-9", "screen", "screens"),
+    Action("/", "filter", "filter the list"),
+    Action("a", "apply", "apply a spec file"),
+    Action("enter", "details", "details of the row"),
+    Action("?", "help", "this help"),
+    Action("q", "quit", "quit"),
+)
+
+
+def matches(cells: Cells, wanted: str) -> bool:
+    """Every word of the filter is in some cell, letter case ignored; `!word` must be in none."""
+    text = "\x00".join(cells).lower()
+    for word in wanted.lower().split():
+        if word.startswith("!") and len(word) > 1:
+            if word[1:] in text:
+                return False
+        elif word not in text:
+            return False
+    return True
+
+
+def style(word: str) -> str:
+    """Colour of a phase; empty for other text."""
+    if word in GOOD:
+        return "green"
+    if word in BAD or word == "error":
+        return "bold red"
+    if word in BUSY or word == "warning":
+        return "yellow"
+    return ""
