@@ -53,7 +53,7 @@ class Watcher:
         self._folder.mkdir(parents=True, exist_ok=True)
         loop = asyncio.get_running_loop()
         observer = Observer()
-        observer.schedule(_Wake(lambda: loop.call_soon_threadsafe(self._changed.set)), str(self._folder))
+        observer.schedule(_Wake(loop, self._changed), str(self._folder))
         observer.start()
         try:
             while True:
@@ -159,12 +159,15 @@ def _take_over(db: Connection, kind: str, name: str, gone: set[str], source: str
 
 
 class _Wake(FileSystemEventHandler):
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
+    """Called in the observer's thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, changed: asyncio.Event) -> None:
+        self._loop = loop
+        self._changed = changed
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         if event.event_type not in ("opened", "closed_no_write"):
-            self._wake()
+            self._loop.call_soon_threadsafe(self._changed.set)
 
 
 def _digest(path: Path) -> str:

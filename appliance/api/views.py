@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from appliance import wire
-from appliance.datasets.datasets import Datasets, Version
-from appliance.datasets.models import Model
-from appliance.history.workspaces import Snapshot
 from appliance.state.events import Event
+from appliance.state.models import Model
 from appliance.state.resources import Resource
 from appliance.state.runs import Job, Run
+from appliance.state.snapshots import Snapshot
 from appliance.state.spec_files import SpecFile
+from appliance.state.versions import Version
 from appliance.telemetry.types import LogLine
 
 PRIVATE = frozenset({"token"})
@@ -95,25 +95,26 @@ def spec_file(row: SpecFile) -> wire.SpecFile:
     return wire.SpecFile(name=row.path, problem=row.problem, declares=declares, updated=row.updated)
 
 
-def version(datasets: Datasets, row: Version) -> wire.Version:
+def version(row: Version, *, dataset: str, tags: Mapping[str, str]) -> wire.Version:
+    """`tags`: tag -> version, of the whole dataset."""
     return wire.Version(
-        ref=datasets.ref(row),
+        ref=f"{dataset}:{row.version}",
         version=row.version,
         message=row.message,
         created=row.committed or row.created,
         bytes=row.bytes,
         run=row.run,
         job=row.job,
-        tags=datasets.tags(row),
+        tags=sorted(tag for tag, tagged in tags.items() if tagged == row.version),
     )
 
 
-def model(datasets: Datasets, row: Model) -> wire.Model:
+def model(row: Model, *, dataset: str) -> wire.Model:
     return wire.Model(
         id=row.id,
         name=row.name,
         type=row.type,
-        dataset=row.dataset,
+        dataset=dataset,
         version=row.version,
         run=row.run,
         created=row.created,

@@ -61,13 +61,13 @@ def run_versions(args: argparse.Namespace) -> int:
             row["ref"],
             render.clock(row["created"]),
             render.size(row["bytes"]),
-            f"{row['run']}/{row['job']}" if row["job"] else "",
+            " ".join(row["tags"]),
             row["message"],
         )
         for row in items
     ]
     empty = "no committed version yet"
-    render.table(("ref", "committed", "size", "made by", "message"), rows, empty=empty)
+    render.table(("ref", "committed", "size", "tags", "message"), rows, empty=empty)
     return 0
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from appliance.cli import render
 from appliance.cli.get import plural
 from appliance.client import Client
 from appliance.errors import NotFound, UsageError
+
+if TYPE_CHECKING:
+    from appliance import wire
 
 SUFFIXES = (".yaml", ".yml", ".json", ".jsonc")
 HOLDS_DATA = ("notebooks", "datasets")
@@ -69,17 +73,17 @@ def run_validate(args: argparse.Namespace) -> int:
     return validate.run(args.files, as_json=args.as_json, out=sys.stdout, err=sys.stderr)
 
 
-def apply_file(client: Client, path: str, *, name: str | None = None, dry_run: bool = False) -> list[dict[str, object]]:
+def apply_file(client: Client, path: str, *, name: str | None = None, dry_run: bool = False) -> list[wire.Change]:
     """Changes of one file; `-` reads stdin."""
     if path == "-":
-        return client.apply(sys.stdin.read(), "stdin", name=name, dry_run=dry_run)  # type: ignore[return-value]
+        return client.apply(sys.stdin.read(), "stdin", name=name, dry_run=dry_run)
     try:
         text = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise UsageError("the file is not UTF-8 text", where=path) from None
     except OSError as error:
         raise NotFound(f"cannot be read: {error.strerror}", where=path) from None
-    return client.apply(text, path, name=name, dry_run=dry_run)  # type: ignore[return-value]
+    return client.apply(text, path, name=name, dry_run=dry_run)
 
 
 def files(given: str) -> list[str]:

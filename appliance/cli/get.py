@@ -73,7 +73,7 @@ def configure_get(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     kind = plural(args.kind)
     client = render.client()
-    found = client.get(kind, args.name) if args.name else client.items(kind)
+    found: Any = client.get(kind, args.name) if args.name else client.items(kind)
     if args.output != "table":
         render.data(found, args.output)
         return 0

@@ -12,7 +12,6 @@ from appliance.cli import render
 from appliance.client import Client
 from appliance.errors import ApplianceError, UsageError
 
-SETTLED = frozenset({"Running", "Stopped", "Failed"})
 WAIT_S = 900.0
 """The first notebook builds its image, which takes minutes on a slow machine."""
 
@@ -140,19 +139,18 @@ def _settle(client: Client, name: str, wanted: str) -> int:
     """Wait for the phase, telling what goes on. Ctrl-C leaves the notebook alone."""
     told = ""
     deadline = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline:
+    while True:
         item = client.get("notebooks", name)
         now = f"{item['phase']}: {item['message']}" if item["message"] else item["phase"]
         if now != told:
             render.say(f"notebook {name}: {now}")
             told = now
-        if item["phase"] in SETTLED and item["observed"] == item["generation"] and item["phase"] in (wanted, "Failed"):
+        if item["observed"] == item["generation"] and item["phase"] in (wanted, "Failed"):
             break
+        if time.monotonic() > deadline:
+            hint = f"`appliance logs notebook/{name}`"
+            raise ApplianceError(f"notebook {name} is not {wanted.lower()} after {WAIT_S:.0f} s", hint=hint)
         time.sleep(0.3)
-    else:
-        raise ApplianceError(
-            f"notebook {name} is not {wanted.lower()} after {WAIT_S:.0f} s", hint=f"`appliance logs notebook/{name}`"
-        )
     if item["phase"] == "Failed":
         return 1
     if wanted == "Running":

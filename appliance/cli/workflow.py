@@ -48,7 +48,7 @@ def run_run(args: argparse.Namespace) -> int:
         changes = [change for change in apply_file(client, name, name=args.name) if change["kind"] == "workflow"]
         if len(changes) != 1:
             raise UsageError(f"the file declares {len(changes)} workflows, not one", where=name)
-        name = str(changes[0]["name"])
+        name = changes[0]["name"]
     row = client.start_run(name, _inputs(client, name, args))
     if args.detach:
         print(row["name"])

@@ -92,3 +92,19 @@ class EngineInfo:
     storage_driver: str
     gpu_runtime: bool
     """An nvidia runtime or CDI devices are there."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What an image brings along; what a container of it does unless its spec says otherwise."""
+
+    id: str
+    entrypoint: Sequence[str]
+    command: Sequence[str]
+    workdir: str
+    env: Mapping[str, str]
+    ports: Sequence[int]
+    """TCP ports the image says it listens on."""
+    user: str
+    labels: Mapping[str, str]
+    size_bytes: int

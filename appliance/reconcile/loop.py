@@ -11,8 +11,10 @@ import heapq
 import itertools
 import logging
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
+
+from appliance.errors import ApplianceError
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ class Controller(Protocol):
 
 class Reconciler:
     def __init__(self, controllers: Iterable[Controller], *, workers: int = 16, resync_s: float = 30.0) -> None:
-        self.controllers: Mapping[str, Controller] = {controller.kind: controller for controller in controllers}
+        self.controllers: dict[str, Controller] = {controller.kind: controller for controller in controllers}
         self.failures: dict[Key, int] = {}
         self._workers = workers
         self._resync_s = resync_s
@@ -59,13 +61,21 @@ class Reconciler:
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def add(self, controller: Controller) -> None:
+        """Before `run`. For controllers that need `hint` when they are made."""
+        self.controllers[controller.kind] = controller
+
     def hint(self, kind: str, key: str, *, after: float = 0.0) -> None:
-        """Something about this key has changed. Cheap; call it after the commit. Event loop thread only."""
-        self._schedule(Key(kind, key), after)
+        """Something about this key has changed. Cheap; call it after the commit. Event loop thread only.
+
+        A kind without a controller has no work to do.
+        """
+        if kind in self.controllers:
+            self._schedule(Key(kind, key), after)
 
     def hint_all(self) -> None:
         for kind, controller in self.controllers.items():
-            for key in controller.keys():
+            for key in controller.keys():  # noqa: SIM118 -- not a mapping
                 self.hint(kind, key)
 
     async def run(self) -> None:
@@ -118,10 +128,14 @@ class Reconciler:
             self.failures.pop(key, None)
         except asyncio.CancelledError:
             raise
-        except Exception:
+        except Exception as error:
             failures = self.failures[key] = self.failures.get(key, 0) + 1
             delay = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** min(failures - 1, 10)) * random.uniform(0.8, 1.2)
-            log.exception("%s/%s failed %d times; again in %.1f s", key.kind, key.id, failures, delay)
+            surprise = None if isinstance(error, ApplianceError) else error
+            log.warning(
+                "%s/%s: %s (failure %d, again in %.1f s)",
+                key.kind, key.id, error, failures, delay, exc_info=surprise,
+            )  # fmt: skip
             again = Again(delay)
         finally:
             self._running.discard(key)

@@ -104,6 +104,20 @@ def unfinished(db: Connection) -> list[Run]:
     return [_run(row) for row in db.execute("SELECT * FROM runs WHERE finished IS NULL ORDER BY created, number")]
 
 
+def unfinished_ids(db: Connection) -> list[str]:
+    """Oldest first; without the specs, for those who only want to know who is there."""
+    return [row["id"] for row in db.execute("SELECT id FROM runs WHERE finished IS NULL ORDER BY created, number")]
+
+
+def active_jobs(db: Connection) -> int:
+    """How many jobs of all runs are starting or running at this moment."""
+    (count,) = db.execute(
+        "SELECT count(*) FROM runs JOIN jobs ON jobs.run = runs.id"
+        " WHERE runs.finished IS NULL AND jobs.phase IN ('Starting', 'Running')"
+    ).fetchone()
+    return int(count)
+
+
 def count_by_phase(db: Connection) -> dict[str, int]:
     return {row["phase"]: row["n"] for row in db.execute("SELECT phase, count(*) AS n FROM runs GROUP BY phase")}
 
@@ -137,6 +151,10 @@ def set_phase(
         " WHERE id = ?",
         (phase, message, started, finished, run_id),
     )
+
+
+def set_inputs(db: Connection, run_id: str, inputs: Mapping[str, Any]) -> None:
+    db.execute("UPDATE runs SET inputs = ? WHERE id = ?", (json.dumps(inputs), run_id))
 
 
 def request_cancel(db: Connection, run_id: str) -> None:

@@ -27,8 +27,9 @@ class StoreInfo:
 class Store(Protocol):
     """Blocking; callers run it in a worker thread. Raises StorageError, NoSpace, NotFound.
 
-    A name is one to eight parts of `[A-Za-z0-9._-]`, none of them `.` or `..`, joined by `/`; anything else is a
-    UsageError. Snapshot names are one such part.
+    A name is one to eight parts of `[A-Za-z0-9._-]`, none starting with a dot, joined by `/`, 200 characters in all;
+    anything else is a UsageError (`names.part` makes a part of any text). Snapshot names are one such part. No volume
+    lies inside another: `a` and `a/b` cannot both exist (Conflict).
     """
 
     def info(self) -> StoreInfo: ...

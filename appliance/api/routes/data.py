@@ -15,14 +15,18 @@ from appliance import wire
 from appliance.api import requests, views
 from appliance.api.parts import Parts
 from appliance.datasets.files import open_file
+from appliance.state import resources
+from appliance.state.models import Model
 
 CHUNK = 1 << 18
 
 
 def routes(parts: Parts) -> list[Route]:
     async def versions(request: Request) -> Response:
-        rows = parts.datasets.versions(request.path_params["name"])
-        return JSONResponse({"items": [views.version(parts.datasets, row) for row in rows]})
+        name = request.path_params["name"]
+        tags = parts.datasets.tags(name)
+        rows = [row for row in parts.datasets.versions(name) if row.committed is not None]
+        return JSONResponse({"items": [views.version(row, dataset=name, tags=tags) for row in rows]})
 
     async def file(request: Request) -> Response:
         """One file of a version, the newest unless `version` names another."""
@@ -35,11 +39,15 @@ def routes(parts: Parts) -> list[Route]:
         headers = {"Content-Length": str(size), "X-Content-Type-Options": "nosniff"}
         return StreamingResponse(_chunks(stream), media_type="application/octet-stream", headers=headers)
 
+    def show(row: Model) -> wire.Model:
+        dataset = resources.find_uid(parts.db.read, row.dataset)
+        return views.model(row, dataset=dataset.name if dataset else row.dataset)
+
     async def models(_: Request) -> Response:
-        return JSONResponse({"items": [views.model(parts.datasets, row) for row in parts.models.every()]})
+        return JSONResponse({"items": [show(row) for row in parts.models.every()]})
 
     async def model(request: Request) -> Response:
-        return JSONResponse(views.model(parts.datasets, parts.models.resolve(request.path_params["name"])))
+        return JSONResponse(show(parts.models.resolve(request.path_params["name"])))
 
     async def secrets(_: Request) -> Response:
         items = [wire.Secret(name=name, updated=updated) for name, updated in parts.secrets.names()]

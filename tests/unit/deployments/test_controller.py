@@ -65,6 +65,8 @@ class House:
         }
         return DeploymentController(
             db=self.db,
+            store=self.store,
+            datasets=self.datasets,
             models=self.models,
             vault=self.vault,
             settings=self.settings,
@@ -128,7 +130,7 @@ def short(containers: list[Container]) -> set[str]:
 @pytest.fixture
 async def house(settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
     async def until(at: float, clock: Callable[[], float]) -> None:
-        while clock() < at:
+        while clock() < at:  # noqa: ASYNC110 -- a clock that a test moves tells nobody
             await asyncio.sleep(0.005)
 
     monkeypatch.setattr(prober, "_until", until)
@@ -386,3 +388,20 @@ async def test_a_start_that_the_engine_refuses_is_told_and_tried_again(house: Ho
     house.engine.refuse_start = ""
     await house.settle()
     assert len(house.engine.containers) == 1
+
+
+async def test_while_the_front_door_is_down_nobody_leaves_and_replicas_are_healed(house: House) -> None:
+    house.declare(spec("one"))
+    await house.settle()
+    old = house.running("one")
+    house.router.down = True
+    house.declare(spec("two"))
+    row = await house.until(lambda: "front door" in house.row.message)
+    assert row.phase == "Degraded"
+    assert house.running("one") == old
+    house.engine.end(house.running("two")[0].id, 1)
+    await house.until(lambda: len(house.running("two")) == 2)
+    assert house.running("one") == old
+    house.router.down = False
+    await house.settle()
+    assert house.served == short(house.running("two"))

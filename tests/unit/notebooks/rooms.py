@@ -10,7 +10,7 @@ from pathlib import Path
 
 from appliance.engine.labels import PREFIX
 from appliance.engine.types import Container, ContainerSpec
-from appliance.errors import EngineError, ImageNotFound
+from appliance.errors import EngineError, ImageNotFound, RouterError
 from appliance.router.table import Route
 from appliance.telemetry.types import LogSource
 
@@ -102,10 +102,13 @@ class FakeRouter:
         self.routes: dict[str, Route] = {}
         self.history: list[tuple[str, tuple[str, ...]]] = []
         self.drained: list[str] = []
+        self.down = False
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def set_route(self, route: Route) -> None:
+        if self.down:
+            raise RouterError("the front door has not been started", hint="start it")
         self.routes[route.prefix] = route
         self.history.append((route.prefix, tuple(target.id for target in route.targets)))
 

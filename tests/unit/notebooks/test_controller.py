@@ -458,3 +458,19 @@ async def test_a_strangers_container_of_the_same_name_is_replaced(house: House) 
     (made,) = house.engine.containers.values()
     assert made.id != own.id
     assert made.labels["dev.appliance.uid"] == house.row.uid
+
+
+async def test_a_front_door_that_is_down_is_told_and_does_not_hold_up_the_session(house: House) -> None:
+    house.router.down = True
+    house.declare()
+    row = await house.run("Starting")
+    while not house.row.status.get("ready"):
+        await house.controller.reconcile(row.uid)
+    await house.controller.reconcile(row.uid)
+    assert (house.row.phase, "front door" in house.row.message) == ("Starting", True)
+    house.router.down = False
+    row = await house.run("Running")
+    assert row.message == ""
+    house.router.down = True
+    house.ask("stopped")
+    await house.run("Stopped")

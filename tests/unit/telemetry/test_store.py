@@ -179,6 +179,25 @@ def test_a_failed_commit_is_tried_again_and_nothing_is_lost_or_doubled(
     assert ["cannot be written" in warning for warning in commits.warnings] == [True]
 
 
+def test_a_commit_that_failed_behind_its_back_is_not_repeated(
+    store: Store, commits: Commits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = store._commit
+    failures = iter([duckdb.FatalException("failed to create checkpoint")])
+
+    def commit(batches: list[Batch]) -> None:
+        real(batches)
+        if failure := next(failures, None):
+            raise failure
+
+    monkeypatch.setattr(store, "_commit", commit)
+    monkeypatch.setattr("appliance.telemetry.store.RETRY_FIRST_S", 0.01)
+    assert write(store, {LINES: [line(1), line(2)], CURSORS: [cursor(1)]}) is None
+    assert write(store, {LINES: [line(3)], CURSORS: [cursor(2)]}) is None
+    assert ask(store, f"SELECT seq FROM {LINES} ORDER BY seq") == [(1,), (2,), (3,)]
+    assert len(commits.batches) == 2
+
+
 def test_stopping_while_nothing_can_be_written_says_so(
     file: Path, commits: Commits, monkeypatch: pytest.MonkeyPatch
 ) -> None:

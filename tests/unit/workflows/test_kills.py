@@ -86,7 +86,7 @@ async def whole_run(kills: list[int], cancel_after: int | None) -> None:
         bench.close()
 
 
-@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@hypothesis_settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     kills=st.lists(st.integers(0, 200), max_size=12),
     cancel_after=st.none() | st.integers(0, 25),

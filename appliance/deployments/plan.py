@@ -1,0 +1,275 @@
+"""How a deployment gets from the replicas that run to the ones that are declared. Pure: facts and `now` in, plan out.
+
+A revision is a spec that was applied. Its replicas are made all at once beside those of the revision that serves; they
+take the traffic together, when the last of them is ready, and only then do the others leave. A revision that never
+gets there takes no traffic and is tried again with growing pauses, while the one before it serves and is kept whole.
+
+Replicas belong to a revision by digest, not by generation: to scale, or to apply again what still runs, replaces none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Phase = Literal["Pending", "Preparing", "Starting", "Ready", "Updating", "Degraded", "Disabled", "Failed"]
+
+BACKOFF_FIRST_S = 1.0
+BACKOFF_MOST_S = 300.0
+LONG_LIFE_S = 600.0
+"""A replica that lived so long ends the row of quick endings before it."""
+LOOP = 3
+"""So many quick endings in a row are called a crash loop."""
+PROGRESS_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    generation: int
+    digest: str
+    """Of everything a replica is made from."""
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A container of the deployment, as observed."""
+
+    id: str
+    generation: int
+    """In which it was made; with `index` and `restarts` it makes the container's name."""
+    index: int
+    restarts: int
+    digest: str
+    state: Literal["created", "running", "ended"]
+    streak: int = 0
+    """Quick endings in a row in its place before it was made."""
+    ready: bool = False
+    sick: str = ""
+    """Why it has to be restarted though it runs; empty: it has not."""
+    said: str = ""
+    """What its last probe said; empty where that went well."""
+    started: float = 0.0
+    ended: float = 0.0
+    ending: str = ""
+    """Why it ended, in words."""
+
+    @property
+    def part(self) -> str:
+        return f"{self.generation}-{self.index}"
+
+    @property
+    def able(self) -> bool:
+        """It may take traffic."""
+        return self.state == "running" and self.ready and not self.sick
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A replica that has to be made."""
+
+    revision: Revision
+    index: int
+    restarts: int = 0
+    streak: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    wanted: Revision
+    """What is declared; no replicas where it is disabled, stopped or being deleted."""
+    stable: Revision | None = None
+    """The last revision that became ready as a whole; None: none yet."""
+    replicas: tuple[Replica, ...] = ()
+    """Without those that are leaving already."""
+    leaving: int = 0
+    prepared: Literal["unknown", "busy", "ready", "failed"] = "unknown"
+    """Whether the wanted revision's image and models are here."""
+    prepare_message: str = ""
+    prepare_retry_at: float = 0.0
+    since: float = 0.0
+    """When the wanted generation could first start replicas, unix seconds."""
+    deadline_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    phase: Phase
+    message: str
+    serve: tuple[Replica, ...] = ()
+    """These and no others take traffic, from now on."""
+    make: tuple[Place, ...] = ()
+    start: tuple[Replica, ...] = ()
+    """Made, but never started."""
+    halt: tuple[Replica, ...] = ()
+    """To be stopped; what is left of them is the record of why."""
+    retire: tuple[Replica, ...] = ()
+    """To leave: requests under way are waited for, then it is stopped and removed."""
+    prepare: bool = False
+    complete: bool = False
+    """The wanted revision is ready as a whole: it is the stable one from now on."""
+    wake: float | None = None
+    """Look again at this unix time at the latest; None: when something changes."""
+
+
+@dataclass(slots=True)
+class _Upkeep:
+    """What one revision needs to have its replicas."""
+
+    kept: list[Replica] = field(default_factory=list)
+    retire: list[Replica] = field(default_factory=list)
+    make: list[Place] = field(default_factory=list)
+    wake: list[float] = field(default_factory=list)
+
+
+def decide(facts: Facts, now: float) -> Plan:
+    wanted = facts.wanted
+    if wanted.replicas == 0:
+        return _disable(facts)
+    current = _upkeep(wanted, facts.replicas, now)
+    able = [replica for replica in current.kept if replica.able]
+    complete = len(able) >= wanted.replicas
+    fallback = _fallback(facts)
+    old = _upkeep(fallback, facts.replicas, now) if fallback and not complete else _Upkeep()
+    known = {replica.id for upkeep in (current, old) for replica in (*upkeep.kept, *upkeep.retire)}
+    others = [replica for replica in facts.replicas if replica.id not in known]
+    serve = _serve(facts, able, old.kept, others, complete=complete)
+    kept = [*current.kept, *old.kept]
+    return Plan(
+        phase=_phase(facts, current.kept, serve, complete=complete, now=now),
+        message=_message(facts, current.kept, serve, complete=complete, now=now),
+        serve=tuple(serve),
+        make=(*(current.make if facts.prepared == "ready" else ()), *old.make),
+        start=tuple(replica for replica in kept if replica.state == "created"),
+        halt=tuple(replica for replica in kept if replica.state == "running" and replica.sick),
+        retire=(*current.retire, *old.retire, *(other for other in others if other not in serve)),
+        prepare=bool(current.make) and _should_prepare(facts, now),
+        complete=complete,
+        wake=_wake(facts, current, old, complete=complete, now=now),
+    )
+
+
+def restart_at(ended: Replica) -> float:
+    """When an ended replica is made again, unix seconds."""
+    return ended.ended + min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2.0 ** (min(streak(ended), 30) - 1))
+
+
+def streak(ended: Replica) -> int:
+    """Quick endings in a row, this one included; a long life begins a new row."""
+    return 1 if ended.ended - ended.started >= LONG_LIFE_S else ended.streak + 1
+
+
+def _disable(facts: Facts) -> Plan:
+    left = len(facts.replicas) + facts.leaving
+    if left:
+        return Plan("Updating", f"{left} replicas are ending", retire=facts.replicas)
+    return Plan("Disabled", "no replica is declared; the data of its models is kept", complete=True)
+
+
+def _fallback(facts: Facts) -> Revision | None:
+    """The revision that has to go on until the wanted one is ready."""
+    stable = facts.stable
+    return stable if stable and stable.replicas and stable.digest != facts.wanted.digest else None
+
+
+def _upkeep(revision: Revision, replicas: Iterable[Replica], now: float) -> _Upkeep:
+    """Keep the newest replica of each place, the best places first; make what is missing or due for a restart."""
+    places: dict[int, list[Replica]] = {}
+    for replica in replicas:
+        if replica.digest == revision.digest:
+            places.setdefault(replica.index, []).append(replica)
+    newest = {index: max(found, key=lambda one: (one.restarts, one.generation)) for index, found in places.items()}
+    best = sorted(newest.values(), key=_rank)
+    kept = best[: revision.replicas]
+    upkeep = _Upkeep(kept=kept)
+    upkeep.retire = [one for found in places.values() for one in found if one not in kept]
+    for replica in kept:
+        if replica.state != "ended":
+            continue
+        if now >= restart_at(replica):
+            upkeep.make.append(Place(revision, replica.index, replica.restarts + 1, streak(replica)))
+        else:
+            upkeep.wake.append(restart_at(replica))
+    free = (index for index in range(len(places) + revision.replicas) if index not in places)
+    upkeep.make += [Place(revision, next(free)) for _ in range(revision.replicas - len(kept))]
+    return upkeep
+
+
+def _rank(replica: Replica) -> tuple[bool, bool, int]:
+    """Scaling down takes the last of this order first."""
+    return (not replica.ready, replica.state == "ended", replica.index)
+
+
+def _serve(
+    facts: Facts, able: Sequence[Replica], old: Sequence[Replica], others: Sequence[Replica], *, complete: bool
+) -> Sequence[Replica]:
+    """One revision serves at a time: the wanted one as soon as it is whole, else what was ready before it."""
+    if complete or (able and facts.stable and facts.stable.digest == facts.wanted.digest):
+        return able
+    before = [replica for replica in old if replica.able]
+    return before or _one_revision([other for other in others if other.able]) or able
+
+
+def _one_revision(replicas: Sequence[Replica]) -> list[Replica]:
+    newest = max(replicas, key=lambda replica: replica.generation, default=None)
+    return [replica for replica in replicas if newest and replica.digest == newest.digest]
+
+
+def _should_prepare(facts: Facts, now: float) -> bool:
+    return facts.prepared == "unknown" or (facts.prepared == "failed" and now >= facts.prepare_retry_at)
+
+
+def _late(facts: Facts, now: float) -> bool:
+    return bool(facts.since) and now >= facts.since + facts.deadline_s
+
+
+def _was_whole(facts: Facts) -> bool:
+    return facts.stable is not None and facts.stable.generation == facts.wanted.generation
+
+
+def _wake(facts: Facts, current: _Upkeep, old: _Upkeep, *, complete: bool, now: float) -> float | None:
+    times = [*old.wake, *current.wake]
+    if current.make and facts.prepared == "busy":
+        times.append(now + PROGRESS_EVERY_S)
+    if current.make and facts.prepared == "failed":
+        times.append(facts.prepare_retry_at)
+    if not complete and not _was_whole(facts) and facts.since:
+        times.append(facts.since + facts.deadline_s)
+    return min((at for at in times if at > now), default=None)
+
+
+def _phase(facts: Facts, kept: Sequence[Replica], serve: Sequence[Replica], *, complete: bool, now: float) -> Phase:
+    if complete:
+        return "Ready"
+    looping = any(replica.streak + (replica.state == "ended") >= LOOP for replica in kept)
+    if _was_whole(facts):
+        return "Failed" if looping and not serve else "Degraded"
+    if looping or facts.prepared == "failed" or _late(facts, now):
+        return "Degraded" if serve else "Failed"
+    if serve:
+        return "Updating"
+    return "Starting" if facts.prepared == "ready" else "Preparing"
+
+
+def _message(facts: Facts, kept: Sequence[Replica], serve: Sequence[Replica], *, complete: bool, now: float) -> str:
+    wanted = facts.wanted
+    parts = [f"{sum(replica.able for replica in kept)} of {wanted.replicas} replicas ready"]
+    if complete:
+        return "; ".join([*parts, *([f"{facts.leaving} others are leaving"] if facts.leaving else [])])
+    if facts.prepared != "ready" and facts.prepare_message:
+        parts.insert(0, facts.prepare_message)
+    elif not _was_whole(facts) and _late(facts, now):
+        parts.append(f"generation {wanted.generation} is not ready after {facts.deadline_s:.0f} s")
+    if serve and serve[0].digest != wanted.digest:
+        parts.append(f"generation {serve[0].generation} goes on serving")
+    ill = [replica for replica in kept if not replica.able and describe(replica, now)]
+    return "; ".join([*parts, *(f"replica {replica.part}: {describe(replica, now)}" for replica in ill[:1])])
+
+
+def describe(replica: Replica, now: float) -> str:
+    """What is wrong with a replica, and when it is made again; empty: nothing is known."""
+    if replica.state != "ended":
+        return replica.sick or ("" if replica.ready else replica.said)
+    wait = max(0.0, restart_at(replica) - now)
+    return f"{replica.ending}; restart {replica.restarts + 1} in {wait:.0f} s"

@@ -1,0 +1,121 @@
+"""Images by name: the built-in ones are built when they are missing or old, all others pulled when they are missing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from appliance.engine.docker import Engine
+from appliance.engine.pull import inspect_image, pull
+from appliance.engine.recipes.base import BASE
+from appliance.engine.recipes.build import APT_STEP, TRIM_STEP, Builder
+from appliance.engine.recipes.notebook import NOTEBOOK
+from appliance.engine.recipes.recipe import RECIPE_LABEL, Progress, Recipe
+from appliance.engine.types import ImageInfo
+from appliance.errors import EngineError
+
+RECIPES: Mapping[str, Recipe] = {recipe.ref: recipe for recipe in (BASE, NOTEBOOK)}
+
+
+def _silent(line: str) -> None:
+    return None
+
+
+class Images:
+    """`base_image` is the setting of that name; `work_dir` holds what a build needs while it runs."""
+
+    def __init__(self, engine: Engine, *, base_image: str, work_dir: Path) -> None:
+        self._client = engine.client
+        self._base_image = base_image
+        self._builder = Builder(engine.client, instance=engine.instance, base_image=base_image, scratch=work_dir)
+        self._flights: dict[str, _Flight] = {}
+
+    async def ensure(
+        self, ref: str, progress: Callable[[str], None] = _silent, *, auth: Mapping[str, str] | None = None
+    ) -> str:
+        """Its id, after it was built or pulled where that was needed. `progress` gets lines for people to read.
+
+        Calls for the same image share the work; it goes on while one of them waits. Raises ImageNotFound.
+        """
+        ref = with_tag(ref)
+        if found := await self._ready(ref):
+            return found
+        flight = self._flights.get(ref)
+        if flight is None or flight.task.done():
+            flight = self._flights[ref] = _Flight(ref, lambda tell: self._obtain(ref, tell, auth))
+        return await flight.join(progress)
+
+    async def inspect(self, ref: str) -> ImageInfo | None:
+        """None: it is not on this machine."""
+
+        return await inspect_image(self._client, ref)
+
+    def digest(self, recipe: Recipe) -> str:
+        """What a built image's label must say to be the recipe's."""
+        if not recipe.parent:
+            return recipe.digest(self._base_image, APT_STEP)
+        return recipe.digest(self.digest(RECIPES[recipe.parent]), TRIM_STEP)
+
+    async def _ready(self, ref: str) -> str | None:
+        found = await self.inspect(ref)
+        recipe = RECIPES.get(ref)
+        if recipe is None or (found and found.labels.get(RECIPE_LABEL) == self.digest(recipe)):
+            return found.id if found else None
+        return await self._adopt(recipe)
+
+    async def _adopt(self, recipe: Recipe) -> str | None:
+        """An image of this very recipe that lost its name, to another appliance on this engine or by hand."""
+        label = f"{RECIPE_LABEL}={self.digest(recipe)}"
+        found = await self._client.call(lambda api: api.images(filters={"label": label}))
+        if not found:
+            return None
+        # The oldest: images that users made from ours carry the label too.
+        original = str(min(found, key=lambda image: int(image["Created"]))["Id"])
+        repository, _, tag = recipe.ref.rpartition(":")
+        await self._client.call(lambda api: api.tag(original, repository, tag, force=True))
+        return original
+
+    async def _obtain(self, ref: str, progress: Progress, auth: Mapping[str, str] | None) -> str:
+        recipe = RECIPES.get(ref)
+        if recipe is None:
+            await pull(self._client, ref, progress, auth=auth)
+        elif recipe.parent:
+            parent = await self.ensure(recipe.parent, progress)
+            return await self._builder.from_parent(recipe, parent, self.digest(recipe), progress)
+        else:
+            return await self._builder.base(recipe, self.digest(recipe), progress)
+        found = await self.inspect(ref)
+        if found is None:
+            raise EngineError("it was pulled, and is not here", where=ref, hint=f"`docker pull {ref}` shows more")
+        return found.id
+
+
+class _Flight:
+    """One build or pull that several callers wait for. It is cancelled when the last of them is."""
+
+    def __init__(self, ref: str, work: Callable[[Progress], object]) -> None:
+        self._listeners: list[Progress] = []
+        self._waiting = 0
+        self.task: asyncio.Task[str] = asyncio.create_task(work(self._tell), name=f"image {ref}")  # type: ignore[arg-type]
+
+    async def join(self, progress: Progress) -> str:
+        self._listeners.append(progress)
+        self._waiting += 1
+        try:
+            return await asyncio.shield(self.task)
+        finally:
+            self._listeners.remove(progress)
+            self._waiting -= 1
+            if not self._waiting and not self.task.done():
+                self.task.cancel()
+                await asyncio.gather(self.task, return_exceptions=True)
+
+    def _tell(self, line: str) -> None:
+        for listener in self._listeners:
+            listener(line)
+
+
+def with_tag(ref: str) -> str:
+    """The full name of a built-in image; any other ref as it stands."""
+    return f"{ref}:latest" if f"{ref}:latest" in RECIPES else ref

@@ -1,0 +1,160 @@
+"""What runs beside the servers: following the engine, keeping the front door, looking after the rest.
+
+Each loop goes on for ever: what fails is told in the status and tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from appliance import wire
+from appliance.api.parts import Parts
+from appliance.deployments.controller import DeploymentController
+from appliance.engine.labels import owner_of
+from appliance.engine.types import Container, EngineEvent
+from appliance.errors import ApplianceError
+from appliance.gpu import inventory
+from appliance.reconcile import Reconciler
+from appliance.router.router import Router
+from appliance.storage.base import Store
+from appliance.telemetry.types import LogSource
+from appliance.watch import Watcher
+from appliance.workflows.controller import RunController
+
+log = logging.getLogger(__name__)
+
+CHECK_S = 10.0
+"""Between two looks at the disk, the front door and the rest."""
+RETRY_S = 2.0
+GPU_DEADLINE_S = 5.0
+LOW_DISK = 0.03
+"""Share of free space below which the storage counts as degraded."""
+
+
+@dataclass
+class House:
+    """The parts and what runs in the background between them."""
+
+    parts: Parts
+    store: Store
+    router: Router
+    runs: RunController
+    deployments: DeploymentController
+    reconciler: Reconciler
+    watcher: Watcher
+
+    def background(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+        return [
+            ("reconcile", self.reconciler.run()),
+            ("watched folder", self.watcher.run()),
+            ("engine", self._follow_engine()),
+            ("front door", self._keep_router()),
+            ("checks", self._check()),
+        ]
+
+    async def close(self) -> None:
+        parts = self.parts
+        for close in (parts.notebooks.close, self.deployments.close, parts.telemetry.stop, parts.engine.close):
+            try:
+                await close()
+            except Exception:
+                log.exception("%s did not end well", close)
+        self.parts.db.close()
+
+    # -- engine
+
+    async def _follow_engine(self) -> None:
+        """Connect, catch up with what happened meanwhile, then turn events into hints; for ever."""
+        while True:
+            try:
+                info = await self.parts.engine.connect()
+                gateway = await self.parts.engine.ensure_network()
+                await self.router.set_binds([f"{gateway}:{self.parts.settings.port}"])
+                self._tell(
+                    "engine", True, f"Docker {info.version}, {info.storage_driver}, cgroup v{info.cgroup_version}"
+                )
+                await self._catch_up()
+                async for event in self.parts.engine.events():
+                    await self._on_event(event)
+            except ApplianceError as error:
+                self._tell("engine", False, str(error))
+            except Exception as error:
+                log.exception("the engine's events ended")
+                self._tell("engine", False, f"events ended: {error}")
+            await asyncio.sleep(RETRY_S)
+
+    async def _catch_up(self) -> None:
+        for container in await self.parts.engine.list():
+            self._follow_logs(container)
+        self.reconciler.hint_all()
+
+    async def _on_event(self, event: EngineEvent) -> None:
+        if event.action == "resync":
+            await self._catch_up()
+            return
+        owner = owner_of(event.labels)
+        if owner is None or owner.instance != self.parts.instance:
+            return
+        if event.action == "start" and (container := await self.parts.engine.inspect(event.container_id)):
+            self._follow_logs(container)
+        if event.action in ("start", "die", "destroy", "oom"):
+            self.parts.hint(owner.kind, owner.uid)
+
+    def _follow_logs(self, container: Container) -> None:
+        owner = owner_of(container.labels)
+        if owner and container.log_path and container.state == "running":
+            source = LogSource(kind=owner.kind, name=owner.name, part=owner.part, container=container.id)
+            self.parts.telemetry.attach(source, container.log_path)
+
+    # -- front door and the rest
+
+    async def _keep_router(self) -> None:
+        while True:
+            try:
+                await self.router.start()
+                self.reconciler.hint_all()
+                await self.router.watch()
+            except ApplianceError as error:
+                self._tell("front door", False, str(error))
+            except Exception as error:
+                log.exception("the front door's watch ended")
+                self._tell("front door", False, str(error))
+            await asyncio.sleep(RETRY_S)
+
+    async def _check(self) -> None:
+        await self._check_gpus()
+        while True:
+            await self._check_store()
+            status = await self.router.status()
+            self._tell("front door", status.running, status.message or f"{self.parts.settings.url}")
+            warnings = self.parts.telemetry.warnings
+            self._tell("telemetry", not warnings, "; ".join(warnings) or "logs are stored")
+            await asyncio.sleep(CHECK_S)
+
+    async def _check_store(self) -> None:
+        try:
+            info = await asyncio.to_thread(self.store.info)
+        except ApplianceError as error:
+            self._tell("storage", False, str(error))
+            return
+        free = f"{info.free_bytes / 1e9:.0f} of {info.total_bytes / 1e9:.0f} GB free"
+        low = info.free_bytes < LOW_DISK * info.total_bytes
+        text = f"{info.kind}: {info.detail}, {free}"
+        self._tell("storage", not low, f"{text}: nearly full, free some space" if low else text)
+
+    async def _check_gpus(self) -> None:
+        try:
+            found = await asyncio.wait_for(asyncio.to_thread(inventory.look), GPU_DEADLINE_S)
+            self._tell("gpu", found.ok, found.message)
+        except TimeoutError:
+            self._tell("gpu", False, f"NVML did not answer within {GPU_DEADLINE_S:.0f} s; see `nvidia-smi`")
+
+    def _tell(self, name: str, ok: bool, message: str) -> None:
+        before = self.parts.health.get(name)
+        self.parts.health[name] = wire.Part(name=name, ok=ok, message=message)
+        if before is None or before["ok"] != ok:
+            log.log(logging.INFO if ok else logging.WARNING, "%s: %s", name, message)

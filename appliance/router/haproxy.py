@@ -1,0 +1,163 @@
+"""One HAProxy and its directory: brought up, told the table, replaced without a gap.
+
+What is on disk always says the same as the table or more; what HAProxy has in memory is compared with it and
+corrected, so a crash between the two is healed by the next comparison.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from appliance.errors import RouterError
+from appliance.router import ports, process, saved
+from appliance.router.former import Former
+from appliance.router.render import PAGES_MAP, ROUTES_MAP, Door, Files, check_socket_path, render
+from appliance.router.runtime import Gone, Info, Runtime
+from appliance.router.sync import Observed, Server, plan, removal
+from appliance.router.table import Table
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 5.0
+_ROUNDS = 3
+
+
+class Haproxy:
+    """Not for concurrent changes: the router holds its lock."""
+
+    def __init__(self, directory: Path, program: str) -> None:
+        self.config = directory / "haproxy.cfg"
+        self.socket = directory / "admin.sock"
+        self.version = ""
+        """Of the program; empty before `prepare`."""
+        self.pid = 0
+        self.former = Former()
+        self._directory = directory
+        self._pid_file = directory / "haproxy.pid"
+        self._saved = directory / "routes.json"
+        self._program = program
+        self._runtime = Runtime(self.socket)
+        self._boot = saved.this_boot()
+        self._written: dict[Path, str] = {}
+
+    async def prepare(self) -> None:
+        """Raises RouterError where HAProxy is missing or too old, or the directory cannot be used."""
+        self._program = process.find(self._program)
+        self.version = await process.version(self._program)
+        check_socket_path(self.socket)
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def load(self) -> tuple[Table, str]:
+        """The saved table, and what went wrong with it, if anything."""
+        try:
+            return saved.load(self._saved, self._boot), ""
+        except saved.Damaged as error:
+            aside = self._saved.with_suffix(".damaged")
+            self._saved.replace(aside)
+            return Table(), f"the saved routes could not be read ({error}) and were moved to {aside}"
+
+    async def info(self) -> Info | None:
+        return await self._runtime.info()
+
+    async def observe(self) -> Observed:
+        return await self._runtime.observe()
+
+    def owns(self, pid: int) -> bool:
+        return pid in process.running(self.config)
+
+    async def serve(self, table: Table, door: Door) -> None:
+        """Adopts the running HAProxy, replaces it where its fixed part differs, or starts one."""
+        info = await self.info()
+        files = render(table, door)
+        if info is None or info.digest != files.digest:
+            await self._replace(info, table, files)
+            return
+        self._write(table, files)
+        self._adopt(info, {})
+        await self._sync(table, files)
+
+    async def update(self, table: Table, door: Door) -> None:
+        """Another table behind the same door. Raises Gone where no HAProxy runs; the table is saved even then."""
+        files = render(table, door)
+        self._write(table, files)
+        await self._sync(table, files)
+
+    async def remove(self, servers: Iterable[Server]) -> None:
+        for server in servers:
+            await self._runtime.run(removal(server))
+
+    async def stop(self) -> None:
+        await process.end(process.running(self.config), grace_s=GRACE_S)
+        self.pid = 0
+        for path in (self._pid_file, self.socket):
+            path.unlink(missing_ok=True)
+
+    async def _sync(self, table: Table, files: Files) -> None:
+        """Tells HAProxy the difference until there is none; as a last resort it loads the files anew."""
+        commands: list[str] = []
+        for _ in range(_ROUNDS):
+            commands = plan(table, await self.observe())
+            if not commands:
+                return
+            await self._runtime.run(commands)
+        if plan(table, await self.observe()):
+            log.warning("HAProxy did not take %r; it loads the files anew", commands)
+            await self._replace(await self.info(), table, files)
+
+    async def _replace(self, info: Info | None, table: Table, files: Files) -> None:
+        """Loads the files, taking over from the running HAProxy where there is one."""
+        await self._check(files)
+        self._write(table, files)
+        targets = await self._targets() if info else {}
+        if info is None:
+            await self._end_unreachable()
+        old_pid = info.pid if info else None
+        await process.launch(self._program, self.config, self._pid_file, old_pid=old_pid, socket=self.socket)
+        started = await self.info()
+        if started is None or started.pid == old_pid:
+            raise RouterError(
+                "HAProxy was started but does not answer", where=str(self.socket), hint="look at `appliance status`"
+            )
+        self._adopt(started, targets)
+        log.info("HAProxy %s serves the front door (pid %d)", started.version, started.pid)
+
+    async def _targets(self) -> dict[str, int]:
+        try:
+            return {server.id: server.port for server in (await self.observe()).servers}
+        except Gone:
+            return {}
+
+    async def _end_unreachable(self) -> None:
+        """One that lost its admin socket can be neither told anything nor replaced politely."""
+        lost = [pid for pid in process.running(self.config) if ports.listens(pid)]
+        if lost:
+            log.warning("HAProxy (pid %s) has lost its admin socket and is ended", lost[0])
+            await process.end(lost, grace_s=GRACE_S)
+
+    def _adopt(self, info: Info, targets: dict[str, int]) -> None:
+        now = asyncio.get_running_loop().time()
+        self.pid = info.pid
+        self.former.add((pid for pid in process.running(self.config) if pid != info.pid), targets, now)
+
+    async def _check(self, files: Files) -> None:
+        candidate = self._directory / "candidate.cfg"
+        self._put(self._directory / ROUTES_MAP, files.routes)
+        self._put(self._directory / PAGES_MAP, files.pages)
+        saved.write(candidate, files.config)
+        await process.check(self._program, candidate)
+        candidate.unlink()
+
+    def _write(self, table: Table, files: Files) -> None:
+        """The table comes first: everything else is made from it."""
+        self._put(self._saved, saved.to_json(table, self._boot))
+        self._put(self.config, files.config)
+        self._put(self._directory / ROUTES_MAP, files.routes)
+        self._put(self._directory / PAGES_MAP, files.pages)
+
+    def _put(self, path: Path, text: str) -> None:
+        if self._written.get(path) != text:
+            saved.write(path, text)
+            self._written[path] = text

@@ -1,0 +1,273 @@
+"""The front door: routes in, a supervised HAProxy out.
+
+HAProxy is not a child: it outlives the daemon, and the next daemon finds it by its admin socket and goes on with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from appliance.errors import RouterError
+from appliance.router import account, listen, ports, process
+from appliance.router.haproxy import Haproxy
+from appliance.router.render import Bind, Door
+from appliance.router.runtime import Gone
+from appliance.router.sync import leaving
+from appliance.router.table import Route, RouterStatus, Table, check_prefix, check_route
+
+log = logging.getLogger(__name__)
+
+TEND_S = 5.0
+"""Seconds between two looks of `watch`; a death is noticed at once."""
+_STEADY_S = 30.0
+_CONNECTIONS = 4096
+
+
+def backoff(deaths: int) -> float:
+    """Seconds before the next start after so many deaths in a row: none after the first, 30 at most."""
+    return 0.0 if deaths <= 1 else min(30.0, 0.5 * 2.0 ** min(deaths - 2, 10))
+
+
+class Router:
+    """`directory` holds everything; one daemon at a time uses it. Methods may be called at the same time.
+
+    `extra_binds` are further `ADDRESS:PORT`s, such as the containers' gateway; one that is not there is left out,
+    told in `status().message`, and added by `watch` when it appears. `on_problem` hears what `watch` meets.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        haproxy: str,
+        host: str,
+        port: int,
+        api_socket: Path,
+        extra_binds: Sequence[str] = (),
+        on_problem: Callable[[str], None] | None = None,
+    ) -> None:
+        self._haproxy = Haproxy(directory.absolute(), haproxy)
+        self._host, self._port = host, port
+        self._api_socket = api_socket.absolute()
+        self._extra = tuple(ports.parse_bind(text) for text in extra_binds)
+        self._on_problem = on_problem
+        self._lock = asyncio.Lock()
+        self._table = Table()
+        self._door: Door | None = None
+        self._missing: dict[Bind, ports.Place] = {}
+        self._notes: dict[str, str] = {}
+        self._tried = float("-inf")
+        self._deaths = 0
+
+    async def start(self) -> None:
+        """Raises RouterError with the next step: no HAProxy, too old, the port in use and by whom."""
+        async with self._lock:
+            await self._haproxy.prepare()
+            self._table, damage = self._haproxy.load()
+            self._note("table", damage)
+            await self._bring_up()
+
+    async def set_route(self, route: Route) -> None:
+        """Declares a route. Targets it no longer names get no more requests and finish what they have."""
+        route = check_route(route)
+        async with self._lock:
+            fresh = route.targets and route.prefix not in self._table.slots
+            await self._change(self._table.put(route, await self._occupied() if fresh else ()))
+
+    async def drop_route(self, prefix: str) -> None:
+        """No such route is fine. Requests in flight are finished."""
+        check_prefix(prefix)
+        async with self._lock:
+            await self._change(self._table.drop(prefix))
+
+    async def drain(self, prefix: str, target_id: str, *, deadline_s: float) -> bool:
+        """Sends no more requests to this target and waits for those in flight; False when the deadline came first.
+
+        The target has left the route afterwards, also where the answer is False.
+        """
+        check_prefix(prefix)
+        port = None
+        async with self._lock:
+            if found := self._table.find(prefix, target_id):
+                port = found.port
+                await self._change(self._table.retire(prefix, target_id))
+        return await self._drained(target_id, port, deadline_s)
+
+    async def set_binds(self, extra_binds: Sequence[str]) -> None:
+        """The same meaning as in the constructor. Requests in flight do not notice."""
+        wanted = tuple(ports.parse_bind(text) for text in extra_binds)
+        async with self._lock:
+            self._extra = wanted
+            if self._door is not None:
+                await self._bring_up()
+
+    async def status(self) -> RouterStatus:
+        messages = []
+        try:
+            info = await self._haproxy.info()
+        except RouterError as error:
+            info = None
+            messages.append(error.message)
+        else:
+            messages += [] if info else ["the front door does not run"]
+        messages += [f"the front door does not listen on {bind}: {place}" for bind, place in self._missing.items()]
+        messages += self._notes.values()
+        return RouterStatus(
+            running=info is not None,
+            pid=info.pid if info else None,
+            version=info.version if info else self._haproxy.version,
+            routes=tuple(self._table.routes.values()),
+            message="; ".join(messages),
+        )
+
+    async def stop(self) -> None:
+        """Ends HAProxy and every request in it. The table stays for the next start."""
+        async with self._lock:
+            self._door = None
+            await self._haproxy.stop()
+
+    async def watch(self) -> None:
+        """Restarts HAProxy when it has died, adds addresses that appear, deletes servers that are done.
+
+        Until cancelled. It works between `start` and `stop`.
+        """
+        while True:
+            await self._pause()
+            try:
+                async with self._lock:
+                    await self._tend()
+            except (RouterError, OSError) as error:
+                self._say("watch", f"the front door cannot be put right: {error}")
+
+    # Changes; the lock is held
+
+    async def _change(self, table: Table) -> None:
+        if self._door is None:
+            raise RouterError("the front door has not been started", hint="start the daemon: `appliance serve`")
+        grown = table.capacity != self._table.capacity
+        self._table = table
+        if grown:
+            await self._bring_up()
+            return
+        try:
+            await self._haproxy.update(table, self._door)
+        except Gone:
+            log.warning("HAProxy does not run; starting it")
+            await self._bring_up()
+
+    async def _bring_up(self) -> None:
+        self._tried = asyncio.get_running_loop().time()
+        main = ports.resolve(self._host, self._port)
+        listening = listen.choose(main, self._extra, self._haproxy.owns)
+        for bind, place in listening.missing.items():
+            if self._missing.get(bind) != place:
+                log.warning("the front door does not listen on %s: %s", bind, place)
+        chosen = account.choose(self._api_socket)
+        self._note("account", chosen.problem)
+        self._door = Door(
+            binds=listening.binds,
+            api_socket=self._api_socket,
+            admin_socket=self._haproxy.socket,
+            user=chosen.user,
+            group=chosen.group,
+            threads=min(4, os.cpu_count() or 1),
+            connections=_connections(),
+        )
+        await self._haproxy.serve(self._table, self._door)
+        self._missing = dict(listening.missing)
+
+    async def _occupied(self) -> set[int]:
+        """Slots that still have servers."""
+        try:
+            return {server.slot for server in (await self._haproxy.observe()).servers}
+        except Gone:
+            return set()
+
+    # Draining
+
+    async def _drained(self, target_id: str, port: int | None, deadline_s: float) -> bool:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + deadline_s
+        quiet, pause = 0, 0.01
+        while True:
+            # One quiet look may fall between the choice of a server and the connection to it.
+            quiet = 0 if await self._busy(target_id, port) else quiet + 1
+            if quiet == 2:
+                async with self._lock:
+                    await self._sweep(target_id)
+                return True
+            if loop.time() >= deadline:
+                return False
+            await asyncio.sleep(min(pause, max(0.0, deadline - loop.time())))
+            pause = min(0.2, pause * 1.5)
+
+    async def _busy(self, target_id: str, port: int | None) -> bool:
+        try:
+            servers = leaving(self._table, await self._haproxy.observe())
+        except Gone:
+            servers = []  # it took its requests with it
+        named = [server for server in servers if server.id == target_id]
+        port = next((server.port for server in named), port)
+        now = asyncio.get_running_loop().time()
+        return not all(server.idle for server in named) or self._haproxy.former.uses(target_id, port, now)
+
+    async def _sweep(self, target_id: str = "") -> None:
+        """Deletes servers that have left and are done: this one, or all."""
+        try:
+            servers = leaving(self._table, await self._haproxy.observe())
+            done = [server for server in servers if server.idle and server.state != "ready"]
+            await self._haproxy.remove(server for server in done if target_id in ("", server.id))
+        except Gone:
+            return
+
+    # Supervision
+
+    async def _pause(self) -> None:
+        """Until HAProxy ends or it is time to look; after a death, longer the more there were lately."""
+        pid = self._haproxy.pid
+        if self._door is None or not pid:
+            await asyncio.sleep(0.2)
+            return
+        if not await process.ended(pid, timeout_s=TEND_S) or self._haproxy.pid != pid:
+            return
+        steady = asyncio.get_running_loop().time() - self._tried > _STEADY_S
+        self._deaths = 1 if steady else self._deaths + 1
+        await asyncio.sleep(backoff(self._deaths))
+
+    async def _tend(self) -> None:
+        if self._door is None:
+            return
+        if await self._haproxy.info() is None:
+            self._say("death", f"HAProxy (pid {self._haproxy.pid}) has ended; starting it again")
+            await self._bring_up()
+        elif any(ports.probe(bind) is ports.Place.FREE for bind in self._missing):
+            await self._bring_up()
+        await self._sweep()
+        for topic in ("death", "watch"):
+            self._note(topic, "")
+
+    def _note(self, topic: str, text: str) -> None:
+        """What `status` tells until it is over."""
+        if not text:
+            self._notes.pop(topic, None)
+        elif self._notes.get(topic) != text:
+            self._notes[topic] = text
+            log.warning("%s", text)
+
+    def _say(self, topic: str, problem: str) -> None:
+        if self._notes.get(topic) == problem:
+            return
+        self._note(topic, problem)
+        if self._on_problem is not None:
+            self._on_problem(problem)
+
+
+def _connections() -> int:
+    """Client connections, each of which takes up to three open files."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _CONNECTIONS if hard == resource.RLIM_INFINITY else max(64, min(_CONNECTIONS, (hard - 256) // 3))

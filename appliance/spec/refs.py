@@ -1,0 +1,101 @@
+"""The small grammars inside a spec's texts: aliases, dataset references, secrets, images, git addresses."""
+
+from __future__ import annotations
+
+import re
+
+from appliance.spec.models import Alias
+from appliance.spec.names import NAME, PART
+from appliance.spec.problems import Mark, Problems, quoted
+
+_DATASET = re.compile(rf"(?:{NAME.pattern}/)?{NAME.pattern}(?P<version>:{NAME.pattern})?", re.ASCII)
+_WORKFLOW_ALIAS = re.compile(rf"workflow\.inputs\.({PART.pattern})", re.ASCII)
+_JOB_ALIAS = re.compile(rf"({PART.pattern})\.outputs\.({PART.pattern})", re.ASCII)
+_SECRET = re.compile(r"secret:(.*)", re.IGNORECASE | re.DOTALL)
+_SECRET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
+_IMAGE = re.compile(r"[^\s-]\S{0,511}")
+_VARIABLE = re.compile(r"\$\{?[A-Za-z_]")
+_GIT_ADDRESS = re.compile(r"(?:https?|git)://[^\s/]+/\S+")
+_GIT_REF = re.compile(r"[^-\s\x00-\x20\x7f~^:?*\[\\][^\s\x00-\x20\x7f~^:?*\[\\]*")
+_EXPRESSION = re.compile(r"\$\{\{.*?\}\}", re.DOTALL)
+
+EVENT_URL = "context.event.github.url"
+EVENT_REF = "context.event.github.ref"
+
+ALIAS_RULE = "write `workflow.inputs.NAME` or `JOB.outputs.NAME`"
+DATASET_RULE = "write NAME, NAME:VERSION or NAMESPACE/NAME; letters, digits, `.`, `_` and `-`"
+
+
+def parse_alias(text: str) -> Alias | None:
+    """None: the text is no alias."""
+    if match := _WORKFLOW_ALIAS.fullmatch(text):
+        return Alias(name=match[1])
+    if match := _JOB_ALIAS.fullmatch(text):
+        return Alias(job=match[1], name=match[2])
+    return None
+
+
+def check_dataset(text: str, mark: Mark, path: str, problems: Problems, *, output: bool = False) -> None:
+    """`output`: it names the dataset that gets a new version, so it has no version itself."""
+    match = _DATASET.fullmatch(text)
+    if match is None:
+        if text:  # an empty or missing one is noted already
+            problems.error(mark, path, f"{quoted(text)} is not a dataset reference", DATASET_RULE)
+    elif output and match["version"]:
+        problems.error(mark, path, "an output makes a new version and names none", f"remove {quoted(match['version'])}")
+
+
+def check_secret(text: str, mark: Mark, path: str, problems: Problems, *, required: bool = False) -> None:
+    """A text that says `secret:` must name one. `required`: no other text will do, such as for a password."""
+    match = _SECRET.fullmatch(text)
+    if match is None:
+        if required and text:
+            hint = "`appliance secret set NAME`, then write secret:NAME here"
+            problems.error(mark, path, "must be a secret, not the value itself", hint)
+    elif not _SECRET_NAME.fullmatch(match[1]):
+        hint = "write secret:NAME without spaces; letters, digits, `_`, `.` and `-`"
+        problems.error(mark, path, f"{quoted(text)} names no secret", hint)
+
+
+def check_image(text: str, mark: Mark, path: str, problems: Problems) -> None:
+    if text and (not _IMAGE.fullmatch(text) or not text.isprintable()):
+        problems.error(mark, path, f"{quoted(text)} is not an image reference", "such as python:3.12-slim")
+
+
+def check_expression(text: str, mark: Mark, path: str, problems: Problems, *, script: bool = False) -> None:
+    """Gradient has no `${{ }}`; in a script it is only suspicious, because a script may write such a file."""
+    found = _EXPRESSION.search(text)
+    if found is None:
+        return
+    message = f"{quoted(found[0])} is a GitHub Actions expression; Gradient has none and passes it on as it stands"
+    hint = "write secret:NAME for a secret, $NAME for a variable of `env`"
+    if script:
+        problems.warn(mark, path, message, hint)
+    else:
+        problems.error(mark, path, message, hint)
+
+
+def check_git_url(text: str, mark: Mark, path: str, problems: Problems) -> None:
+    if not text or text == EVENT_URL or _is_token(text, EVENT_URL, mark, path, problems):
+        return
+    if _VARIABLE.search(text) and not text.startswith("-") and text.isprintable():
+        return
+    if not _GIT_ADDRESS.fullmatch(text) or not text.isprintable():
+        problems.error(mark, path, f"{quoted(text)} is not a git address over https", f"https://..., or {EVENT_URL}")
+    elif "@" in text.split("/")[2] and ":" in text.split("/")[2].partition("@")[0]:
+        problems.warn(mark, path, "has a password in it, which everyone who reads the file sees", "use `password`")
+
+
+def check_git_ref(text: str, mark: Mark, path: str, problems: Problems) -> None:
+    if not text or text == EVENT_REF or _is_token(text, EVENT_REF, mark, path, problems):
+        return
+    if not _VARIABLE.search(text) and (not _GIT_REF.fullmatch(text) or ".." in text):
+        problems.error(mark, path, f"{quoted(text)} is not a branch, tag or commit", "such as main or v1.2")
+
+
+def _is_token(text: str, token: str, mark: Mark, path: str, problems: Problems) -> bool:
+    if not text.startswith("context."):
+        return False
+    hint = problems.nearest(text, [token]) or f"write {token}"
+    problems.error(mark, path, f"{quoted(text)} is no value of the event", hint)
+    return True

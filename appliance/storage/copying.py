@@ -1,0 +1,62 @@
+"""Start the copier (`copytree`, a program of its own) and say in our words what it answers."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+
+from appliance.errors import NoSpace, NotFound, StorageError
+from appliance.storage import copytree
+from appliance.storage.argv import Answer, run
+
+COPY_S = 24 * 3600.0
+"""Deadline of one copy; a disk that hangs is noticed here, a large data set on a slow disk is not cut."""
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def copy_tree(source: Path, target: Path, *, durable: bool = True) -> None:
+    """Fill the empty directory `target` with everything in `source`, and give it the metadata of `source`."""
+    _copy(source, target, ["--sync"] if durable else [])
+
+
+def copy_in(source: Path, target: Path) -> None:
+    """Put what a person names, a file or the content of a directory, into `target`.
+
+    A symlink that is named itself is followed, one that is found inside is kept as it is.
+    """
+    if not source.exists():
+        raise NotFound(f"there is no {source}", hint="give the path of a file or a directory on this machine")
+    _copy(source.absolute(), target, ["--into"])
+
+
+def give(path: Path, owner: tuple[int, int]) -> None:
+    """Hand the top directory of an empty volume to (uid, gid); without root, what would be root's stays ours."""
+    if os.geteuid() == 0 or owner != (0, 0):
+        os.chown(path, *owner, follow_symlinks=False)
+
+
+def _copy(source: Path, target: Path, options: list[str]) -> None:
+    program = [sys.executable, "-I", "-S", copytree.__file__]
+    answer = run([*program, str(source), str(target), str(os.getpid()), *options], timeout_s=COPY_S)
+    if answer.code:
+        raise _error(answer, source, target)
+
+
+def _error(answer: Answer, source: Path, target: Path) -> StorageError:
+    try:
+        said = json.loads(answer.err.splitlines()[-1])
+        number, text, path = int(said["errno"] or 0), str(said["message"]), str(said["path"])
+    except (ValueError, KeyError, TypeError, IndexError):
+        return StorageError(f"copying failed: {answer.err}", where=str(source), hint="the daemon's log tells more")
+    if number in FULL:
+        return NoSpace(
+            "the disk is full; the copy was given up and nothing was changed",
+            where=str(target),
+            hint="free some space, then repeat the command",
+        )
+    return StorageError(
+        f"copying failed at {path!r}: {text}", where=str(source), hint="look at this file, then repeat the command"
+    )

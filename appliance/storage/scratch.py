@@ -1,0 +1,58 @@
+"""Volumes that live as long as a workflow run: outputs of its jobs, and a private writable view for each reader.
+
+`runs/<run>/<job>/<output>` is what a job writes. When the job has ended it is frozen as the snapshot `done`, and a
+job that reads it gets a clone of its own, `runs/<run>/<reader>/in-<input>`; what it writes there nobody else sees.
+Job and output names may be any text; `names.part` makes volume names of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from pathlib import Path
+
+from appliance.storage.base import Store
+from appliance.storage.destroy import destroy_below
+from appliance.storage.names import part
+from appliance.storage.threads import in_thread
+
+log = logging.getLogger(__name__)
+
+ROOM = "runs"
+DONE = "done"
+_MOST = 40
+"""Characters of a job's or an output's name in a volume name, so that the whole always fits."""
+
+
+class Scratch:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def volume(self, run: str, job: str, output: str) -> str:
+        """Name of the volume that `job` writes as `output`."""
+        return f"{ROOM}/{part(run)}/{part(job, _MOST)}/out-{part(output, _MOST)}"
+
+    async def create(self, run: str, job: str, output: str, *, owner: tuple[int, int] = (0, 0)) -> Path:
+        """The empty directory for an output. Repeating it gives the same directory with what is in it."""
+        return await in_thread(self._store.create, self.volume(run, job, output), owner=owner)
+
+    async def finish(self, run: str, job: str, output: str) -> None:
+        """The job has ended: freeze the output, so that readers can be given it. Repeating it changes nothing."""
+        await in_thread(self._store.snapshot, self.volume(run, job, output), DONE)
+
+    async def clone(self, run: str, job: str, output: str, *, reader: str, name: str) -> Path:
+        """The directory in which job `reader` sees that output as its input `name`. Raises NotFound before `finish`."""
+        new = f"{ROOM}/{part(run)}/{part(reader, _MOST)}/in-{part(name, _MOST)}"
+        return await in_thread(self._store.clone, self.volume(run, job, output), DONE, new)
+
+    async def destroy_run(self, run: str) -> None:
+        """Everything the run wrote and read. Gone already counts as done."""
+        await in_thread(destroy_below, self._store, f"{ROOM}/{part(run)}")
+
+    async def sweep(self, runs: Collection[str]) -> None:
+        """Destroy the volumes of all runs but `runs`: their rows are gone, so nobody will ask for them."""
+        keep = {part(run) for run in runs}
+        volumes = await in_thread(self._store.volumes, ROOM)
+        for found in sorted({volume.split("/")[1] for volume in volumes} - keep):
+            log.info("volumes of run %s belong to no run; they are destroyed", found)
+            await in_thread(destroy_below, self._store, f"{ROOM}/{found}")

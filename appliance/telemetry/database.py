@@ -1,0 +1,153 @@
+"""Opening the DuckDB file: configuration, schema, and what is done with a file that does not open."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from pathlib import Path
+
+import duckdb
+
+from appliance.errors import TelemetryError
+
+LINES, SOURCES, CURSORS = "store.log_lines", "store.sources", "store.cursors"
+UPSERT = {LINES: False, SOURCES: True, CURSORS: True}
+"""Every table that is written to -> whether a row replaces the one with the same first column."""
+THREADS = 2
+CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "threads": THREADS,
+    "checkpoint_threshold": "64MB",  # each checkpoint stalls a commit for up to half a second: rarely, then
+    "max_temp_directory_size": "4GB",
+    "enable_external_access": False,
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "python_enable_replacements": False,  # SQL must not see the daemon's Python variables
+}
+MIGRATIONS = (
+    """
+CREATE TABLE store.log_lines (
+    seq BIGINT NOT NULL, ts TIMESTAMP NOT NULL, source INTEGER NOT NULL, is_error BOOLEAN NOT NULL,
+    line VARCHAR NOT NULL
+);
+CREATE TABLE store.sources (
+    id INTEGER PRIMARY KEY, kind VARCHAR NOT NULL, name VARCHAR NOT NULL, part VARCHAR NOT NULL,
+    container VARCHAR NOT NULL
+);
+CREATE TABLE store.cursors (
+    container VARCHAR PRIMARY KEY, inode UBIGINT NOT NULL, position UBIGINT NOT NULL, mark BLOB NOT NULL,
+    pending VARCHAR NOT NULL
+);
+CREATE VIEW logs AS
+    SELECT l.seq, l.ts, s.kind, s.name, s.part, s.container,
+           CASE WHEN l.is_error THEN 'stderr' ELSE 'stdout' END AS stream, l.line
+    FROM store.log_lines l JOIN store.sources s ON s.id = l.source
+""",
+)
+"""Each leads from the version before it. Tables live in the schema `store`; `main` holds what SQL users see:
+
+logs(seq BIGINT, ts TIMESTAMP in UTC, kind, name, part, container, stream, line VARCHAR)
+
+Times are TIMESTAMP, not TIMESTAMP WITH TIME ZONE: the session is in UTC, so both compare alike, and a Python client
+needs no further package to read them.
+"""
+
+_NOT_DAMAGE = re.compile(
+    "set lock on file|Permission denied|No space left|Is a directory|Read-only file system|Cannot open file"
+    "|Too many open files|Out of Memory",
+    re.IGNORECASE,
+)
+
+
+class _FromTheFuture(Exception):
+    """Written by a later version of this program."""
+
+
+def open_database(file: Path, *, memory_mb: int) -> tuple[duckdb.DuckDBPyConnection, list[str]]:
+    """The open database, and one warning for each time that something had to be moved aside. Nothing is deleted.
+
+    A damaged write-ahead log is moved aside alone first: what it held is read again from the engine's files.
+    Raises TelemetryError where the file is not to blame: another process has it, no permission, a full disk.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(_spill(file), ignore_errors=True)  # left by a process that was killed
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    warnings: list[str] = []
+    while True:
+        try:
+            return _connect(file, memory_mb), warnings
+        except (duckdb.Error, _FromTheFuture) as error:
+            reason = str(error).partition("\n")[0]
+            moved = None
+            if not _NOT_DAMAGE.search(str(error)):
+                moved = _move_aside(file, stamp, everything=isinstance(error, _FromTheFuture))
+            if moved is None:
+                raise TelemetryError(
+                    f"the log and metric database cannot be opened: {reason}",
+                    where=str(file),
+                    hint="end the other process that uses it, make its folder writable, or free disk space",
+                ) from error
+            warnings.append(f"the log and metric database did not open and was moved aside to {moved}: {reason}")
+
+
+def _connect(file: Path, memory_mb: int) -> duckdb.DuckDBPyConnection:
+    limits = {"memory_limit": f"{memory_mb}MiB", "temp_directory": str(_spill(file))}
+    connection = duckdb.connect(str(file), config={**CONFIG, **limits})
+    try:
+        file.chmod(0o600)
+        connection.execute("SET enable_progress_bar = false")
+        connection.execute("SET GLOBAL TimeZone = 'UTC'")
+        connection.execute("SET GLOBAL lock_configuration = true")
+        _migrate(connection)
+        connection.execute(f"SELECT max(seq) FROM {LINES}").fetchall()
+        connection.execute(f"SELECT count(*), max(id) FROM {SOURCES}").fetchall()
+        connection.execute(f"SELECT count(*), max(position) FROM {CURSORS}").fetchall()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _migrate(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.begin()
+    connection.execute("CREATE SCHEMA IF NOT EXISTS store")
+    connection.execute("CREATE TABLE IF NOT EXISTS store.schema_version (version INTEGER NOT NULL)")
+    row = connection.execute("SELECT max(version) FROM store.schema_version").fetchone()
+    version = (row and row[0]) or 0
+    if version > len(MIGRATIONS):
+        raise _FromTheFuture(f"its version is {version}, this program knows {len(MIGRATIONS)}")
+    for migration in MIGRATIONS[version:]:
+        connection.execute(migration)
+    if version < len(MIGRATIONS):
+        connection.execute("DELETE FROM store.schema_version")
+        connection.execute("INSERT INTO store.schema_version VALUES (?)", [len(MIGRATIONS)])
+    connection.commit()
+
+
+def _spill(file: Path) -> Path:
+    return file.with_name(f"{file.name}.tmp")
+
+
+def _move_aside(file: Path, stamp: str, *, everything: bool) -> Path | None:
+    """The write-ahead log if there is one, else the database itself, or both; None if neither exists."""
+    wal = file.with_name(f"{file.name}.wal")
+    aside = file.with_name(f"{file.name}.damaged-{stamp}")
+    if wal.exists():
+        aside_wal = _unused(file.with_name(f"{aside.name}.wal"))
+        wal.rename(aside_wal)
+        if not everything:
+            return aside_wal
+    if not file.exists():
+        return None
+    aside = _unused(aside)
+    file.rename(aside)
+    return aside
+
+
+def _unused(path: Path) -> Path:
+    number = 1
+    free = path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free

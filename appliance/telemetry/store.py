@@ -1,0 +1,262 @@
+"""The one writer: batches of rows become durable together with the cursors that belong to them.
+
+A batch is never half there. After a crash its rows and its cursor are either both stored or both not, so reading goes
+on exactly where the rows end. While the database cannot be written (a full disk), batches wait, `full` tells the
+reader to stop, and the lines stay in the engine's files.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from appliance.errors import TelemetryError
+from appliance.telemetry.database import LINES, SOURCES, UPSERT, open_database
+from appliance.telemetry.types import LogSource
+
+log = logging.getLogger(__name__)
+
+Row = Sequence[Any]
+
+FLUSH_ROWS = 10_000
+"""Rows that are written without waiting for more."""
+FULL_BYTES = 8 * 1024 * 1024
+"""Text that may wait to be written; beyond it readers must pause."""
+RETRY_FIRST_S = 0.5
+RETRY_MOST_S = 30.0
+CLOSE_S = 5.0
+"""How long readers get to see that they were interrupted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows that become durable together."""
+
+    rows: Mapping[str, Sequence[Row]]
+    """Table -> rows; every table is in `UPSERT`."""
+    size: int = 0
+    """Bytes, about."""
+    source: LogSource | None = None
+    """Whose log lines these are."""
+    written: Callable[[BaseException | None], None] | None = None
+    """Called in the writer's thread: committed, or given up because of this error. Makes the batch urgent."""
+
+
+class Store:
+    """The open database. `submit` and `reading` may be called from any thread."""
+
+    def __init__(
+        self,
+        file: Path,
+        *,
+        memory_mb: int,
+        flush_s: float,
+        on_commit: Callable[[list[Batch]], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        self.next_seq = 1
+        """First free log sequence number, as of `start`."""
+        self.next_source = 1
+        self._file = file
+        self._memory_mb = memory_mb
+        self._flush_s = flush_s
+        self._on_commit = on_commit
+        self._warn = warn
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._appenders: dict[str, duckdb.Appender] = {}
+        self._changed = threading.Condition()
+        self._waiting: list[Batch] = []
+        self._waiting_rows = 0
+        self._waiting_bytes = 0
+        self._urgent = False
+        self._stopping = False
+        self._last_commit = 0.0
+        self._readers: set[duckdb.DuckDBPyConnection] = set()
+        self._thread = threading.Thread(target=self._run, name="telemetry-writer", daemon=True)
+
+    def start(self) -> None:
+        """Open the file, moving it aside if it is damaged, and begin to write. Blocks for up to seconds."""
+        repaired = self._open()
+        with self.reading() as connection:
+            lines = connection.execute(f"SELECT max(seq) FROM {LINES}").fetchone()
+            sources = connection.execute(f"SELECT max(id) FROM {SOURCES}").fetchone()
+        newest = (lines and lines[0]) or 0
+        # Numbers begin with the clock, in microseconds: they grow even over a database that was lost, so that a
+        # client which goes on behind the last number it saw misses nothing.
+        by_clock = time.time_ns() // 1000
+        self.next_seq = newest + 1 if newest and not repaired else max(newest + 1, by_clock)
+        self.next_source = ((sources and sources[0]) or 0) + 1
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what waits, once, and close. Blocks for up to seconds."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._close()
+
+    @property
+    def full(self) -> bool:
+        return self._waiting_bytes >= FULL_BYTES
+
+    def submit(self, batch: Batch) -> None:
+        """Queue a batch; batches are written in this order. Never blocks: look at `full` before reading more."""
+        with self._changed:
+            self._waiting.append(batch)
+            self._waiting_rows += sum(map(len, batch.rows.values()))
+            self._waiting_bytes += batch.size
+            self._urgent = self._urgent or batch.written is not None
+            self._changed.notify_all()
+
+    @contextmanager
+    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection of its own for one reader. It may be interrupted from another thread."""
+        with self._changed:
+            if self._connection is None:
+                raise TelemetryError("the log and metric database is not open", where=str(self._file))
+            connection = self._connection.cursor()
+            self._readers.add(connection)
+        try:
+            yield connection
+        finally:
+            with self._changed:
+                self._readers.discard(connection)
+                self._changed.notify_all()
+            connection.close()
+
+    def _run(self) -> None:
+        while batches := self._take():
+            error = self._write(batches)
+            if error is None:
+                self._on_commit(batches)
+            for batch in batches:
+                if batch.written is not None:
+                    batch.written(error)
+
+    def _take(self) -> list[Batch]:
+        """The batches of the next transaction, once one is due. Empty: stopping, and nothing is left."""
+        with self._changed:
+            while not self._stopping and not self._due():
+                self._changed.wait(self._due_in())
+            taken, self._waiting = self._waiting, []
+            self._waiting_rows = self._waiting_bytes = 0
+            self._urgent = False
+            return taken
+
+    def _due(self) -> bool:
+        if not self._waiting:
+            return False
+        return self._urgent or self._waiting_rows >= FLUSH_ROWS or self.full or self._due_in() == 0
+
+    def _due_in(self) -> float | None:
+        """Seconds; None while nothing waits. The first line after a quiet time is written at once."""
+        if not self._waiting:
+            return None
+        return max(0.0, self._last_commit + self._flush_s - time.monotonic())
+
+    def _write(self, batches: list[Batch]) -> BaseException | None:
+        """Commit, as often as it takes. An error is answered only when the store stops."""
+        delay = RETRY_FIRST_S
+        while True:
+            try:
+                if delay == RETRY_FIRST_S or not self._landed(batches):
+                    self._commit(batches)
+            except Exception as error:  # whatever it is, the lines stay where they are and this thread goes on
+                self._reset(error)
+                if self._stopping:
+                    return error
+                if delay == RETRY_FIRST_S:
+                    self._warn(f"the log and metric database cannot be written, lines wait in their files: {error}")
+                self._pause(delay)
+                delay = min(RETRY_MOST_S, delay * 2)
+                continue
+            if delay > RETRY_FIRST_S:
+                log.warning("the log and metric database is written again")
+            self._last_commit = time.monotonic()
+            return None
+
+    def _landed(self, batches: list[Batch]) -> bool:
+        """Whether a commit that failed did happen: a checkpoint may fail behind it. Rows beside lines are upserts."""
+        rows = next((rows for batch in batches if (rows := batch.rows.get(LINES))), None)
+        if not rows:
+            return False
+        newest = self._opened().execute(f"SELECT max(seq) FROM {LINES}").fetchone()
+        return newest is not None and newest[0] is not None and newest[0] >= rows[0][0]
+
+    def _commit(self, batches: list[Batch]) -> None:
+        connection = self._opened()
+        tables = [table for table in UPSERT if any(batch.rows.get(table) for batch in batches)]
+        if not tables:
+            return
+        connection.begin()
+        for table in tables:
+            rows = [row for batch in batches for row in batch.rows.get(table, ())]
+            if UPSERT[table]:
+                rows = list({row[0]: row for row in rows}.values())
+            appender = self._appender(connection, table)
+            appender.append_rows(rows)
+            appender.flush()
+        connection.commit()
+
+    def _appender(self, connection: duckdb.DuckDBPyConnection, table: str) -> duckdb.Appender:
+        """Kept open from batch to batch, which makes small ones cheaper."""
+        found = self._appenders.get(table)
+        if found is None:
+            found = connection.appender(table, action="upsert" if UPSERT[table] else "insert")
+            self._appenders[table] = found
+        return found
+
+    def _reset(self, error: Exception) -> None:
+        """After a failed commit: nothing of it stays. A fatal error has made the whole instance unusable."""
+        for appender in self._appenders.values():
+            with suppress(duckdb.Error):
+                appender.clear()  # else it would write its rest when it is collected
+        self._appenders.clear()
+        if self._connection is None:
+            return
+        try:
+            self._connection.rollback()
+        except duckdb.Error as failed:
+            log.debug("no rollback after %s: %s", error, failed)
+        if isinstance(error, (duckdb.FatalException, duckdb.InternalException)):
+            self._close()
+
+    def _pause(self, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping, seconds)
+
+    def _opened(self) -> duckdb.DuckDBPyConnection:
+        if self._connection is None:
+            self._open()
+        assert self._connection is not None
+        return self._connection
+
+    def _open(self) -> bool:
+        """Whether something was moved aside."""
+        connection, warnings = open_database(self._file, memory_mb=self._memory_mb)
+        with self._changed:
+            self._connection = connection
+        for warning in warnings:
+            self._warn(warning)
+        return bool(warnings)
+
+    def _close(self) -> None:
+        """Readers are interrupted first: while one is open, the instance stays open with it."""
+        with self._changed:
+            connection, self._connection = self._connection, None
+            for reader in self._readers:
+                reader.interrupt()
+            self._changed.wait_for(lambda: not self._readers, CLOSE_S)
+        self._appenders.clear()
+        if connection is not None:
+            connection.close()

@@ -1,0 +1,239 @@
+"""The telemetry room's door: container logs go in from the engine's files, and come out by query, by following, by SQL.
+
+Threads: one reads the files, one writes the database, and each question runs in a worker thread on a connection of its
+own. The methods here belong to the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import duckdb
+from anyio import to_thread
+
+from appliance.errors import TelemetryError
+from appliance.telemetry.database import LINES
+from appliance.telemetry.query import matches, read_lines, run_sql, source_key
+from appliance.telemetry.reader import Reader
+from appliance.telemetry.store import Batch, Store
+from appliance.telemetry.types import LogLine, LogQuery, LogSource
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+READERS = 4
+"""Questions that are answered at the same time; more wait their turn."""
+LOGS_TIMEOUT_S = 30.0
+FOLLOW_LINES = 2000
+"""Lines of one batch of `follow`."""
+MOST_WARNINGS = 50
+
+
+class _Subscriber:
+    """Somebody who follows. Only this flag is touched when lines arrive; the lines are read when they are wanted."""
+
+    def __init__(self, query: LogQuery) -> None:
+        self.query = query
+        self.news = asyncio.Event()
+
+
+class Telemetry:
+    """Container logs in DuckDB. `redact` gives the secrets; it is called on the event loop, at start and attach."""
+
+    def __init__(
+        self,
+        file: Path,
+        *,
+        flush_s: float,
+        memory_mb: int,
+        redact: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
+        self.warnings: list[str] = []
+        """What went wrong without stopping anything, oldest first, each once, the last 50."""
+        self._redact = redact
+        self._store = Store(file, memory_mb=memory_mb, flush_s=flush_s, on_commit=self._committed, warn=self._warn)
+        self._reader = Reader(self._store, self._warn)
+        self._subscribers: set[_Subscriber] = set()
+        self._limiter = anyio.CapacityLimiter(READERS)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._head = 0
+        """The newest committed sequence number."""
+        self._stopped = False
+
+    async def start(self) -> None:
+        """Open the database (a damaged one is moved aside, see `warnings`) and begin to read and write.
+
+        Raises TelemetryError where it cannot be opened at all: another process has it, no permission, a full disk.
+        """
+        self._loop = asyncio.get_running_loop()
+        await to_thread.run_sync(self._store.start)
+        self._head = self._store.next_seq - 1
+        self._refresh_secrets()
+        self._reader.start()
+
+    async def stop(self) -> None:
+        """Write what has been read, end every `follow`, close the file. Safe to call twice."""
+        if self._stopped:
+            return
+        self._stopped = True
+        await to_thread.run_sync(self._reader.stop)
+        await to_thread.run_sync(self._store.stop)
+        for subscriber in self._subscribers:
+            subscriber.news.set()
+
+    def attach(self, source: LogSource, log_path: Path) -> None:
+        """Follow this container's log from where it was left, or from its beginning. Cheap; repeating it is fine."""
+        self._refresh_secrets()
+        self._reader.attach(source, log_path)
+
+    async def drain(self, source: LogSource, log_path: Path, *, timeout_s: float = 30) -> None:
+        """The container has ended: store its log to the end, then let go of it. Returns once that is committed.
+
+        A log that is gone has nothing left to store: that is a warning. Raises TelemetryError when the log cannot be
+        read or not be written within `timeout_s`.
+        """
+        if self._stopped or self._loop is None:
+            raise TelemetryError("telemetry is not running", hint="start the daemon")
+        self._refresh_secrets()
+        done = asyncio.wrap_future(self._reader.drain(source, log_path))
+        try:
+            await asyncio.wait_for(done, timeout_s)
+        except TimeoutError:
+            raise TelemetryError(
+                f"the log was not stored within {timeout_s:g} s",
+                where=str(log_path),
+                hint="see that the disk of the telemetry database has room; nothing is lost, the log is tried again",
+            ) from None
+        except duckdb.Error as error:
+            raise TelemetryError(f"the log could not be stored: {error}", where=str(log_path)) from error
+
+    async def logs(self, query: LogQuery) -> list[LogLine]:
+        """Stored lines, oldest first: the newest that match, or with `after` the next ones.
+
+        At most 100,000 lines or 32 MiB of text, so an answer may be shorter than `limit`; go on after its last seq.
+        """
+        lines, _ = await self._page(query)
+        return lines
+
+    async def follow(self, query: LogQuery) -> AsyncGenerator[list[LogLine], None]:
+        """Batches as they are committed, without end until `stop`. Close the generator (`aclosing`) when done.
+
+        Begins after `query.after`, else with the newest `query.limit` lines (0: only what is yet to come). A slow
+        reader costs nothing: what it has not asked for stays in the database.
+        """
+        subscriber = _Subscriber(query)
+        self._subscribers.add(subscriber)
+        try:
+            position = query.after
+            if not position:
+                position = self._head
+                if lines := await self.logs(query):
+                    position = lines[-1].seq
+                    yield lines
+            while not self._stopped:
+                subscriber.news.clear()
+                head = self._head
+                lines, more = await self._page(replace(query, after=position, limit=FOLLOW_LINES))
+                if lines:
+                    position = lines[-1].seq
+                    yield lines
+                if not more:
+                    position = max(position, head)
+                    await subscriber.news.wait()
+        except TelemetryError:
+            if not self._stopped:
+                raise
+        finally:
+            self._subscribers.discard(subscriber)
+
+    async def sql(
+        self, text: str, *, limit: int = 10_000, timeout_s: float = 10
+    ) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Column names and rows of one SELECT over the documented views (see `database.py`).
+
+        Raises UsageError for SQL that is wrong or is no SELECT, TelemetryError when it takes too long or too much.
+        """
+        return await self._read(lambda connection: run_sql(connection, text, limit), timeout_s)
+
+    async def _page(self, query: LogQuery) -> tuple[list[LogLine], bool]:
+        return await self._read(lambda connection: read_lines(connection, query), LOGS_TIMEOUT_S)
+
+    async def _read(self, question: Callable[[duckdb.DuckDBPyConnection], T], timeout_s: float) -> T:
+        asked: list[duckdb.DuckDBPyConnection] = []
+        try:
+            return await to_thread.run_sync(
+                self._ask, question, timeout_s, asked, limiter=self._limiter, abandon_on_cancel=True
+            )
+        except asyncio.CancelledError:
+            for connection in asked:  # nobody waits for the answer
+                with suppress(duckdb.Error):  # it has just been closed
+                    connection.interrupt()
+            raise
+
+    def _ask(
+        self,
+        question: Callable[[duckdb.DuckDBPyConnection], T],
+        timeout_s: float,
+        asked: list[duckdb.DuckDBPyConnection],
+    ) -> T:
+        with self._store.reading() as connection:
+            asked.append(connection)
+            timer = threading.Timer(timeout_s, connection.interrupt)
+            timer.start()
+            try:
+                return question(connection)
+            except duckdb.InterruptException as error:
+                raise TelemetryError(
+                    f"the query was ended after {timeout_s:g} s", hint="narrow it, for example by time or by name"
+                ) from error
+            except duckdb.Error as error:
+                raise TelemetryError(f"the query failed: {error}", hint="narrow it, or see the daemon's log") from error
+            finally:
+                timer.cancel()
+                asked.clear()
+
+    def _refresh_secrets(self) -> None:
+        try:
+            self._reader.redactor = self._reader.redactor.adding(self._redact())
+        except Exception as error:
+            log.exception("the secrets cannot be read")
+            self._warn(f"the secrets cannot be read, so fresh ones are not blanked out in logs: {error}")
+
+    def _committed(self, batches: list[Batch]) -> None:
+        """In the writer's thread, after a commit."""
+        self._reader.wake()
+        keys: set[tuple[str, str, str]] = set()
+        newest = 0
+        for batch in batches:
+            lines = batch.rows.get(LINES)
+            if lines and batch.source is not None:
+                keys.add(source_key(batch.source))
+                newest = int(lines[-1][0])
+        if not keys or self._loop is None:
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._publish, keys, newest)
+        except RuntimeError:
+            log.debug("the event loop has closed; nobody follows any more")
+
+    def _publish(self, keys: set[tuple[str, str, str]], newest: int) -> None:
+        self._head = newest
+        for subscriber in self._subscribers:
+            if any(matches(subscriber.query, key) for key in keys):
+                subscriber.news.set()
+
+    def _warn(self, message: str) -> None:
+        """From any thread."""
+        log.warning("%s", message)
+        if message not in self.warnings:
+            self.warnings.append(message)
+            del self.warnings[:-MOST_WARNINGS]

@@ -1,0 +1,75 @@
+"""After a job: its outputs are taken in, what it did not finish is dropped. Every part of it may be repeated."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from appliance.engine.types import Container
+from appliance.errors import Conflict, NotFound, StorageError
+from appliance.spec.models import Job as JobSpec
+from appliance.state.runs import Run
+from appliance.storage.threads import in_thread
+from appliance.telemetry.types import LogSource
+from appliance.workflows import actions, exchange
+from appliance.workflows.rooms import Rooms
+
+log = logging.getLogger(__name__)
+
+
+def log_source(run: Run, job: str, container: Container) -> LogSource:
+    return LogSource(kind="run", name=actions.subject(run), part=job, container=container.id)
+
+
+async def collect(rooms: Rooms, run: Run, name: str, declared: JobSpec) -> dict[str, Any]:
+    """Outputs of a job that succeeded: strings, frozen volumes, committed dataset versions.
+
+    What may be refused comes first: nothing is committed for a job that fails here. Raises UsageError in words.
+    """
+    outputs: dict[str, Any] = {}
+    strings = [key for key, output in declared.outputs.items() if output.type == "string"]
+    if strings:
+        root = await rooms.scratch.create(run.id, name, exchange.VOLUME)
+        for key in strings:
+            outputs[key] = {"type": "string", "value": await in_thread(exchange.read_string, root, key)}
+    for key, output in declared.outputs.items():
+        if output.type == "volume":
+            await rooms.scratch.finish(run.id, name, key)
+            outputs[key] = {"type": "volume", "job": name, "output": key}
+    for key, output in declared.outputs.items():
+        if output.type == "dataset":
+            version = await rooms.datasets.begin(output.ref, run=run.id, job=name, token=key)
+            version = await rooms.datasets.commit(version, message=f"{actions.subject(run)}, job {name}")
+            full_name = rooms.full_name(output.ref, version)
+            outputs[key] = {"type": "dataset", "ref": output.ref, "id": full_name, "committed": True}
+    return outputs
+
+
+async def abandon(rooms: Rooms, run: Run, name: str, declared: JobSpec) -> None:
+    """Drop the dataset versions that a job which did not succeed has begun."""
+    for output in declared.outputs.values():
+        if output.type != "dataset":
+            continue
+        try:
+            versions = rooms.datasets.versions(output.ref)
+        except NotFound:
+            continue
+        for version in versions:
+            if (version.run, version.job, version.committed) == (run.id, name, None):
+                await rooms.datasets.abandon(version)
+
+
+async def discard(rooms: Rooms, run: Run, name: str) -> None:
+    """Destroy what only this job used: its folders and private files, and its views of volume inputs.
+
+    What cannot be destroyed now goes with the run's other volumes at its end.
+    """
+    own = rooms.scratch.volume(run.id, name, exchange.VOLUME)
+    folder = own.rpartition("/")[0]
+    volumes = await in_thread(rooms.store.volumes, folder)
+    for volume in volumes:
+        if volume == own or volume.startswith(f"{folder}/in-"):
+            try:
+                await in_thread(rooms.store.destroy, volume)
+            except (Conflict, StorageError) as error:
+                log.warning("volume %s stays until the end of its run: %s", volume, error)

@@ -1,0 +1,49 @@
+"""How a job's container ended, in words. Pure."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+
+from appliance.engine.types import Container
+
+_KNOWN_CODES = {
+    126: "exit code 126: the command was found but could not be executed",
+    127: "exit code 127: command not found",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    phase: str
+    message: str = ""
+
+    @property
+    def succeeded(self) -> bool:
+        return self.phase == "Succeeded"
+
+
+def outcome_of(container: Container) -> Outcome:
+    """Of a container that has ended and was not stopped by us."""
+    code = container.exit_code
+    if container.oom_killed:
+        return Outcome("Failed", "out of memory: the kernel killed it (exit code 137)")
+    if container.error and code != 0:
+        return Outcome("Error", f"the engine could not run it: {container.error}")
+    if code == 0:
+        return Outcome("Succeeded")
+    if code is None:
+        return Outcome("Error", "the engine does not say how its container ended")
+    return Outcome("Failed", _words(code))
+
+
+def _words(code: int) -> str:
+    if code in _KNOWN_CODES:
+        return _KNOWN_CODES[code]
+    if 128 < code < 160:
+        try:
+            name = signal.Signals(code - 128).name
+        except ValueError:
+            return f"exit code {code}"
+        return f"exit code {code}: killed by {name}"
+    return f"exit code {code}"

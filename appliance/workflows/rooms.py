@@ -1,0 +1,42 @@
+"""The other rooms, as the workflow room uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from appliance.datasets.datasets import Datasets
+from appliance.datasets.models import Models
+from appliance.engine.docker import Engine
+from appliance.engine.images import Images
+from appliance.settings import Settings
+from appliance.state.db import Database
+from appliance.state.versions import Version
+from appliance.storage.base import Store
+from appliance.storage.scratch import Scratch
+from appliance.telemetry.telemetry import Telemetry
+from appliance.vault.secrets import Secrets
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    db: Database
+    engine: Engine
+    images: Images
+    store: Store
+    scratch: Scratch
+    datasets: Datasets
+    models: Models
+    telemetry: Telemetry
+    vault: Secrets
+    settings: Settings
+    instance: str
+    clock: Callable[[], float]
+
+    def resolve(self, ref: str) -> str:
+        """`NAME:VERSION` of the committed version that a dataset reference means. Raises NotFound, Conflict."""
+        version = self.datasets.resolve(ref)
+        return self.full_name(ref, version)
+
+    def full_name(self, ref: str, version: Version) -> str:
+        return f"{self.datasets.get(ref).name}:{version.version}"
