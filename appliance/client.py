@@ -84,7 +84,9 @@ class Client:
     # -- declaring
 
     def apply(self, text: str, file: str, *, name: str | None = None, dry_run: bool = False) -> list[wire.Change]:
-        request = {"text": text, "file": file, "name": name, "dry_run": dry_run}
+        request: dict[str, Any] = {"text": text, "file": file, "dry_run": dry_run}
+        if name:
+            request["name"] = name
         return cast("list[wire.Change]", self._json("POST", "/v1/apply", body=request)["items"])
 
     def delete(self, kind: str, name: str, *, confirm: str = "") -> None:

@@ -116,6 +116,7 @@ class House:
         while True:
             try:
                 await self.router.start()
+                self._tell("front door", True, self.parts.settings.url)
                 self.reconciler.hint_all()
                 await self.router.watch()
             except ApplianceError as error:

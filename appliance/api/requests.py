@@ -52,16 +52,27 @@ async def body(request: Request, shape: type[T]) -> T:
 
 
 def number(request: Request, name: str, default: float) -> float:
+    """A query value from 0 up."""
     raw = request.query_params.get(name)
     if raw is None:
         return default
     try:
         value = float(raw)
     except ValueError:
-        value = float("nan")
-    if not 0 <= value < 1e15:
+        value = -1.0
+    if not 0 <= value < float("inf"):
         raise UsageError(f"{name} must be a number from 0 up, not {raw!r}", where=request.url.path)
     return value
+
+
+def count(request: Request, name: str, default: int, *, most: int = 2**63 - 1) -> int:
+    """A whole query value from 0 up; above `most` it counts as `most`."""
+    raw = request.query_params.get(name)
+    if raw is None:
+        return default
+    if not (raw.isascii() and raw.isdigit() and len(raw) < 20):
+        raise UsageError(f"{name} must be a whole number from 0 up, not {raw!r}", where=request.url.path)
+    return min(int(raw), most)
 
 
 def flag(request: Request, name: str) -> bool:

@@ -100,7 +100,7 @@ class Demo:
         text = (self.examples / "digits-serve.yaml").read_text(encoding="utf-8")
         self.apply("digits-serve.yaml", text.replace("id: digits\n", f"id: {self.facts['model']}\n"))
         item = self.settle("deployments", ("Ready",))
-        self.facts["endpoint"] = item["url"]
+        self.facts["endpoint"] = item["url"].rstrip("/")
         return f"{len(item['status'].get('replicas', []))} replicas at {item['url']}"
 
     def measure(self) -> str:

@@ -12,8 +12,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from appliance.datasets.ref import Ref, check_name, dataset_id, dataset_uid, derived_id, parse_ref, random_id
+import anyio
+
+from appliance.datasets.ref import LATEST, Ref, dataset_id, dataset_uid, derived_id, parse_ref, random_id
 from appliance.errors import Conflict, NotFound, UsageError
+from appliance.spec.names import check_name
 from appliance.state import events, models, resources, versions
 from appliance.state.db import Database
 from appliance.state.versions import Version
@@ -40,7 +43,7 @@ class Datasets:
 
     def create(self, name: str, *, description: str = "", source: str = "cli") -> resources.Resource:
         """Declare a dataset. One that exists is kept; a description that is given replaces its own."""
-        check_name(name, KIND)
+        check_name(KIND, name)
         now = self._clock()
         with self._db.write() as db:
             old = resources.find(db, KIND, name)
@@ -143,10 +146,11 @@ class Datasets:
                 versions.add(db, version)
                 self._record(version, f"version {version.version}, {size} bytes from {source}")
         except BaseException:
-            self._filling.discard(row.volume)
-            await in_thread(self._store.destroy, row.volume)
+            with anyio.CancelScope(shield=True):
+                await in_thread(self._store.destroy, row.volume)
             raise
-        self._filling.discard(row.volume)
+        finally:
+            self._filling.discard(row.volume)
         return version
 
     def resolve(self, ref: str) -> Version:
@@ -181,8 +185,8 @@ class Datasets:
     def tag(self, name: str, version: str, tag: str) -> None:
         """Let `tag` point at a committed version (id or another tag); a tag that exists moves."""
         dataset = self.get(name)
-        check_name(tag, "tag")
-        if tag == "latest" or versions.find(self._db.read, dataset.uid, tag):
+        check_name("tag", tag)
+        if tag == LATEST or versions.find(self._db.read, dataset.uid, tag):
             raise Conflict(f"{tag!r} always means a version itself, it cannot be a tag", hint="use another word")
         found = self.resolve(str(Ref("", dataset.name, version)))
         with self._db.write() as db:

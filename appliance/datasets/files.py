@@ -10,7 +10,8 @@ from typing import BinaryIO
 from appliance.errors import NotFound, UsageError
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+"""Opens nothing yet: a fifo would block, and a device may do anything."""
 
 
 def open_file(root: Path, path: str) -> BinaryIO:
@@ -24,12 +25,14 @@ def open_file(root: Path, path: str) -> BinaryIO:
             inner = os.open(part, _FOLDER, dir_fd=folder)
             os.close(folder)
             folder = inner
-        descriptor = os.open(parts[-1], _FILE, dir_fd=folder)
+        pinned = os.open(parts[-1], _LOOK, dir_fd=folder)
     except OSError as error:
         raise NotFound(f"no readable file {path!r}: {error.strerror}", hint="links are not followed") from None
     finally:
         os.close(folder)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise NotFound(f"{path!r} is not a regular file")
-    return os.fdopen(descriptor, "rb")
+    try:
+        if not stat.S_ISREG(os.fstat(pinned).st_mode):
+            raise NotFound(f"{path!r} is not a regular file", hint="only files can be read")
+        return open(f"/proc/self/fd/{pinned}", "rb")
+    finally:
+        os.close(pinned)

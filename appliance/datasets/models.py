@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from appliance.datasets.ref import check_name, random_id
+from appliance.datasets.ref import random_id
 from appliance.errors import Conflict, NotFound, UsageError
+from appliance.spec.names import check_name
 from appliance.state import events, models, versions
 from appliance.state.db import Database
 from appliance.state.models import Model
@@ -27,7 +28,7 @@ class Models:
 
     def register(self, name: str, model_type: str, version: Version, run: str = "", job: str = "") -> Model:
         """Give a committed version a name. A job that registers the same thing again gets what it has registered."""
-        check_name(name, KIND)
+        check_name(KIND, name)
         known = versions.find(self._db.read, version.dataset, version.version)
         if known is None or known.committed is None:
             raise Conflict(

@@ -13,11 +13,11 @@ import string
 from dataclasses import dataclass
 
 from appliance.errors import UsageError
+from appliance.spec.names import NAME, NAME_RULE
 
 LATEST = "latest"
 _DIGITS = string.digits + string.ascii_lowercase
-_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
-_NAME_ONLY = re.compile(_NAME, re.ASCII)
+_NAME = NAME.pattern
 _REF = re.compile(rf"(?:(?P<namespace>{_NAME})/)?(?P<name>{_NAME})(?::(?P<version>{_NAME}))?", re.ASCII)
 _ID = re.compile(r"ds[0-9a-z]{13}", re.ASCII)
 
@@ -47,20 +47,9 @@ def parse_ref(text: str) -> Ref:
     if match is None:
         raise UsageError(
             f"{text!r} is not a dataset reference",
-            hint="write NAME, NAME:VERSION, NAME:TAG or NAME:latest; a name is 1 to 63 of A-Z a-z 0-9 . _ - "
-            "and starts with a letter or digit",
+            hint=f"write NAME, NAME:VERSION, NAME:TAG or NAME:latest; a name is {NAME_RULE}",
         )
     return Ref(match["namespace"] or "", match["name"], match["version"] or "")
-
-
-def check_name(text: str, what: str) -> str:
-    """The name itself, of a dataset, a tag or a model (`what`, for the message). Raises UsageError."""
-    if not _NAME_ONLY.fullmatch(text):
-        raise UsageError(
-            f"{text!r} is not a name for a {what}",
-            hint="use 1 to 63 of A-Z a-z 0-9 . _ -, starting with a letter or digit",
-        )
-    return text
 
 
 def dataset_id(uid: str) -> str:

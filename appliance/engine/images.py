@@ -9,7 +9,7 @@ from pathlib import Path
 from appliance.engine.docker import Engine
 from appliance.engine.pull import inspect_image, pull
 from appliance.engine.recipes.base import BASE
-from appliance.engine.recipes.build import APT_STEP, TRIM_STEP, Builder
+from appliance.engine.recipes.build import BASE_STEPS, TOP_STEPS, Builder
 from appliance.engine.recipes.notebook import NOTEBOOK
 from appliance.engine.recipes.recipe import RECIPE_LABEL, Progress, Recipe
 from appliance.engine.types import ImageInfo
@@ -54,8 +54,8 @@ class Images:
     def digest(self, recipe: Recipe) -> str:
         """What a built image's label must say to be the recipe's."""
         if not recipe.parent:
-            return recipe.digest(self._base_image, APT_STEP)
-        return recipe.digest(self.digest(RECIPES[recipe.parent]), TRIM_STEP)
+            return recipe.digest(self._base_image, *BASE_STEPS)
+        return recipe.digest(self.digest(RECIPES[recipe.parent]), *TOP_STEPS)
 
     async def _ready(self, ref: str) -> str | None:
         found = await self.inspect(ref)

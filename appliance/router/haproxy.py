@@ -1,7 +1,7 @@
 """One HAProxy and its directory: brought up, told the table, replaced without a gap.
 
-What is on disk always says the same as the table or more; what HAProxy has in memory is compared with it and
-corrected, so a crash between the two is healed by the next comparison.
+A change is saved first; then what HAProxy has in memory is compared with the table and corrected, so a crash between
+the two is healed by the next comparison. HAProxy's own files are made from the table whenever it is launched.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Haproxy:
         self._program = program
         self._runtime = Runtime(self.socket)
         self._boot = saved.this_boot()
-        self._written: dict[Path, str] = {}
+        self._written = ""
 
     async def prepare(self) -> None:
         """Raises RouterError where HAProxy is missing or too old, or the directory cannot be used."""
@@ -70,24 +70,22 @@ class Haproxy:
 
     async def serve(self, table: Table, door: Door) -> None:
         """Adopts the running HAProxy, replaces it where its fixed part differs, or starts one."""
+        self._save(table)
         info = await self.info()
         files = render(table, door)
         if info is None or info.digest != files.digest:
-            await self._replace(info, table, files)
+            await self._replace(info, files)
             return
-        self._write(table, files)
         self._adopt(info, {})
-        await self._sync(table, files)
+        await self._sync(table, door)
 
     async def update(self, table: Table, door: Door) -> None:
         """Another table behind the same door. Raises Gone where no HAProxy runs; the table is saved even then."""
-        files = render(table, door)
-        self._write(table, files)
-        await self._sync(table, files)
+        self._save(table)
+        await self._sync(table, door)
 
     async def remove(self, servers: Iterable[Server]) -> None:
-        for server in servers:
-            await self._runtime.run(removal(server))
+        await self._runtime.run([command for server in servers for command in removal(server)])
 
     async def stop(self) -> None:
         await process.end(process.running(self.config), grace_s=GRACE_S)
@@ -95,7 +93,7 @@ class Haproxy:
         for path in (self._pid_file, self.socket):
             path.unlink(missing_ok=True)
 
-    async def _sync(self, table: Table, files: Files) -> None:
+    async def _sync(self, table: Table, door: Door) -> None:
         """Tells HAProxy the difference until there is none; as a last resort it loads the files anew."""
         commands: list[str] = []
         for _ in range(_ROUNDS):
@@ -105,12 +103,11 @@ class Haproxy:
             await self._runtime.run(commands)
         if plan(table, await self.observe()):
             log.warning("HAProxy did not take %r; it loads the files anew", commands)
-            await self._replace(await self.info(), table, files)
+            await self._replace(await self.info(), render(table, door))
 
-    async def _replace(self, info: Info | None, table: Table, files: Files) -> None:
+    async def _replace(self, info: Info | None, files: Files) -> None:
         """Loads the files, taking over from the running HAProxy where there is one."""
-        await self._check(files)
-        self._write(table, files)
+        await self._install(files)
         targets = await self._targets() if info else {}
         if info is None:
             await self._end_unreachable()
@@ -142,22 +139,17 @@ class Haproxy:
         self.pid = info.pid
         self.former.add((pid for pid in process.running(self.config) if pid != info.pid), targets, now)
 
-    async def _check(self, files: Files) -> None:
+    async def _install(self, files: Files) -> None:
+        """Puts the files in place unless HAProxy refuses them; the maps cannot be wrong."""
         candidate = self._directory / "candidate.cfg"
-        self._put(self._directory / ROUTES_MAP, files.routes)
-        self._put(self._directory / PAGES_MAP, files.pages)
+        saved.write(self._directory / ROUTES_MAP, files.routes)
+        saved.write(self._directory / PAGES_MAP, files.pages)
         saved.write(candidate, files.config)
         await process.check(self._program, candidate)
-        candidate.unlink()
+        candidate.replace(self.config)
 
-    def _write(self, table: Table, files: Files) -> None:
-        """The table comes first: everything else is made from it."""
-        self._put(self._saved, saved.to_json(table, self._boot))
-        self._put(self.config, files.config)
-        self._put(self._directory / ROUTES_MAP, files.routes)
-        self._put(self._directory / PAGES_MAP, files.pages)
-
-    def _put(self, path: Path, text: str) -> None:
-        if self._written.get(path) != text:
-            saved.write(path, text)
-            self._written[path] = text
+    def _save(self, table: Table) -> None:
+        text = saved.to_json(table, self._boot)
+        if text != self._written:
+            saved.write(self._saved, text)
+            self._written = text

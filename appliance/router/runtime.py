@@ -1,4 +1,4 @@
-"""HAProxy's Runtime API: one command, one short connection on its admin socket."""
+"""HAProxy's Runtime API: short connections on its admin socket."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import csv
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 _SLOT = re.compile(r"slot-(\d+)")
 _CONTROL = re.compile(r"[\x00-\x1f;]")  # what would end a command and begin another
+_POINTER = "0x"
+_BATCH = 32  # commands in one line; HAProxy reads a line of at most a buffer
 _NEXT_STEP = "`appliance status` says whether the front door runs"
 
 
@@ -39,13 +41,16 @@ class Runtime:
         self._socket = socket
         self._timeout_s = timeout_s
 
-    async def ask(self, command: str) -> str:
-        """The answer's text. Raises Gone, or RouterError where a running HAProxy does not answer in time."""
-        if _CONTROL.search(command):
-            raise RouterError(f"not one command: {command!r}", hint="this is a bug in the appliance; please report it")
+    async def ask(self, *commands: str) -> str:
+        """The answers' text. Raises Gone, or RouterError where a running HAProxy does not answer in time."""
+        for command in commands:
+            if _CONTROL.search(command):
+                raise RouterError(
+                    f"not one command: {command!r}", hint="this is a bug in the appliance; please report it"
+                )
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._ask(command)
+                return await self._ask(";".join(commands))
         except (FileNotFoundError, ConnectionError) as error:
             raise Gone("HAProxy does not run", where=str(self._socket), hint=_NEXT_STEP) from error
         except (OSError, TimeoutError) as error:
@@ -55,10 +60,10 @@ class Runtime:
                 hint="the machine may be overloaded; if it stays so, end it with `appliance stop --all`",
             ) from error
 
-    async def _ask(self, command: str) -> str:
+    async def _ask(self, line: str) -> str:
         reader, writer = await asyncio.open_unix_connection(str(self._socket))
         try:
-            writer.write(f"{command}\n".encode())
+            writer.write(f"{line}\n".encode())
             return (await reader.read(-1)).decode(errors="replace").strip()
         finally:
             writer.close()
@@ -74,15 +79,15 @@ class Runtime:
         return parse_info(text)
 
     async def observe(self) -> Observed:
-        stat = await self.ask("show stat -1 4 -1")
-        entries = await self.ask(f"show map {ROUTES_MAP}")
-        return Observed(parse_servers(stat), parse_map(entries))
+        text = await self.ask("show stat -1 4 -1", f"show map {ROUTES_MAP}")
+        return Observed(parse_servers(text), parse_map(text))
 
-    async def run(self, commands: Iterable[str]) -> None:
-        """In order. A refusal is logged and not an error here: whether the commands had their effect is observed."""
-        for command in commands:
-            answer = await self.ask(command)
-            log.debug("%s: %s", command, answer or "ok")
+    async def run(self, commands: Sequence[str]) -> None:
+        """In order. A refusal is not an error here: whether the commands had their effect is observed."""
+        for at in range(0, len(commands), _BATCH):
+            batch = commands[at : at + _BATCH]
+            answer = await self.ask(*batch)
+            log.debug("%s: %s", "; ".join(batch), " ".join(answer.split()) or "ok")
 
 
 def parse_info(text: str) -> Info | None:
@@ -95,11 +100,11 @@ def parse_info(text: str) -> Info | None:
 
 def parse_servers(text: str) -> list[Server]:
     """Servers of the slots from `show stat`, whose first line names its hundred columns."""
-    rows = csv.reader(text.removeprefix("# ").splitlines())
+    rows = csv.reader(line for line in text.removeprefix("# ").splitlines() if not line.startswith(_POINTER))
     places = {name: place for place, name in enumerate(next(rows, []))}
     servers = []
     for row in rows:
-        if (slot := _SLOT.fullmatch(row[places["pxname"]])) is None:
+        if not row or (slot := _SLOT.fullmatch(row[places["pxname"]])) is None:
             continue
         servers.append(
             Server(
@@ -120,6 +125,6 @@ def _state(status: str) -> str:
 
 
 def parse_map(text: str) -> dict[str, str]:
-    """Lines of `ADDRESS KEY VALUE`."""
-    rows = (line.split(" ", 2) for line in text.splitlines() if line and not line.startswith("#"))
+    """Lines of `ADDRESS KEY VALUE` from `show map`."""
+    rows = (line.split(" ", 2) for line in text.splitlines() if line.startswith(_POINTER))
     return {row[1]: row[2] for row in rows if len(row) == 3}

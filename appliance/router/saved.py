@@ -36,7 +36,7 @@ def to_json(table: Table, boot: str) -> str:
         for route in table.routes.values()
     ]
     document = {"version": _VERSION, "boot": boot, "capacity": table.capacity, "slots": table.slots, "routes": routes}
-    return json.dumps(document, indent=1)
+    return json.dumps(document)
 
 
 def load(path: Path, boot: str) -> Table:

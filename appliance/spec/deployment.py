@@ -13,7 +13,14 @@ from appliance.spec.models import Deployment
 from appliance.spec.probes import read_probes
 from appliance.spec.problems import Problems, quoted
 from appliance.spec.refs import check_expression, check_image
-from appliance.spec.sources import check_mounts, read_integrations, read_models, read_repositories, read_secret
+from appliance.spec.sources import (
+    Unsupported,
+    check_mounts,
+    read_integrations,
+    read_models,
+    read_repositories,
+    read_secret,
+)
 from appliance.spec.tree import Node
 
 Dialect = Literal["older", "newer"]
@@ -61,7 +68,7 @@ def read_deployment(name: str, root: Node, problems: Problems) -> Deployment | N
     resources = top.map("resources", required=bool(version))
     dialect = dialect_of(top, resources, version)
     older = dialect == "older"
-    unsupported: list[str] = []
+    unsupported: Unsupported = {}
     image = _image(top)
     enabled = top.flag("enabled", default=True)
     command = top.texts("command", hint='such as [/bin/sh, -c, "..."]')
@@ -77,8 +84,8 @@ def read_deployment(name: str, root: Node, problems: Problems) -> Deployment | N
     top.close(_HINTS | (_OLDER_HINTS if older else _NEWER_HINTS))
     if region:
         top.warn("region", "is kept and ignored: there is one machine")
-    for path in unsupported:
-        problems.warn(root.mark, path, "is kept, but this version does not act on it yet")
+    for path, mark in unsupported.items():
+        problems.warn(mark, path, "is kept, but this version does not act on it yet")
     if problems.errors:
         return None
     return Deployment(
@@ -136,13 +143,13 @@ def _ports(resources: Fields | None, *, required: bool) -> tuple[int, ...]:
         if port in ports:
             resources.problems.error(node.mark, path, f"the port {port} is listed already")
         ports.append(port)
-    if "ports" in resources and not ports and not resources.problems.errors:
-        resources.error("ports", "must have at least one port")
+    if (given := resources.node("ports")) and given.value == []:
+        resources.error("ports", "must have at least one port", "such as [8000]")
     return tuple(ports) or (DEFAULT_PORT,)
 
 
 def _resources(
-    resources: Fields | None, dialect: Dialect, unsupported: list[str], *, machine_required: bool
+    resources: Fields | None, dialect: Dialect, unsupported: Unsupported, *, machine_required: bool
 ) -> tuple[str, int]:
     """Machine type and replicas."""
     if resources is None:
@@ -151,7 +158,7 @@ def _resources(
     machine = resources.text(key, required=machine_required, hint="the machine type, such as C4")
     replicas = resources.whole("replicas", default=1, least=0, most=MOST_REPLICAS)
     if (autoscaling := resources.map("autoscaling")) and _autoscaling(autoscaling):
-        unsupported.append(autoscaling.path)
+        unsupported[autoscaling.path] = autoscaling.mark
     resources.close(_RESOURCE_HINTS | (_OLDER_RESOURCES if dialect == "older" else _NEWER_RESOURCES))
     return machine, replicas
 

@@ -6,20 +6,18 @@ from collections.abc import Mapping, Sequence
 
 Needs = Mapping[str, Sequence[str]]
 """Job -> the jobs it names. A name that is no job is passed over."""
+MOST_CIRCLES = 20
 
 
-MOST_CYCLES = 20
+def in_order(needs: Needs) -> tuple[list[str], list[list[str]]]:
+    """The jobs, each after what it needs, and up to `MOST_CIRCLES` circles, which make the order incomplete.
 
-
-def cycles(needs: Needs) -> list[list[str]]:
-    """Up to `MOST_CYCLES` circles, each as the jobs along it: one waits for the next, the last for the first.
-
-    Empty where there is none. Breaking these may uncover others.
+    In a circle each job waits for the next, and the last for the first. Breaking those found may uncover others.
     """
-    found: list[list[str]] = []
-    done: set[str] = set()
+    order: dict[str, None] = {}
+    circles: list[list[str]] = []
     for start in needs:
-        if start in done:
+        if start in order:
             continue
         path: dict[str, None] = {start: None}
         pending = [(start, iter(needs[start]))]
@@ -29,27 +27,30 @@ def cycles(needs: Needs) -> list[list[str]]:
             if following is None:
                 pending.pop()
                 del path[job]
-                done.add(job)
+                order[job] = None
             elif following in path:
                 jobs = list(path)
-                found.append(jobs[jobs.index(following) :])
-                if len(found) == MOST_CYCLES:
-                    return found
-            elif following in needs and following not in done:
+                circles.append(jobs[jobs.index(following) :])
+                if len(circles) == MOST_CIRCLES:
+                    return list(order), circles
+            elif following in needs and following not in order:
                 path[following] = None
                 pending.append((following, iter(needs[following])))
-    return found
+    return list(order), circles
 
 
-def is_ancestor(needs: Needs, job: str, other: str) -> bool:
-    """Whether `job` waits for `other`, directly or through jobs between them."""
-    seen: set[str] = set()
-    pending = list(needs.get(job, ()))
-    while pending:
-        name = pending.pop()
-        if name == other:
-            return True
-        if name not in seen:
-            seen.add(name)
-            pending.extend(needs.get(name, ()))
-    return False
+class Ancestry:
+    """Who waits for whom, also through jobs between them. One bit per job: a long chain has very many ancestors."""
+
+    def __init__(self, needs: Needs, order: Sequence[str]) -> None:
+        """`order` as `in_order` has it where there is no circle."""
+        self._bits = {job: 1 << index for index, job in enumerate(order)}
+        self._above: dict[str, int] = {}
+        for job in order:
+            above = 0
+            for needed in needs[job]:
+                above |= self._bits.get(needed, 0) | self._above.get(needed, 0)
+            self._above[job] = above
+
+    def waits_for(self, job: str, other: str) -> bool:
+        return bool(self._above.get(job, 0) & self._bits.get(other, 0))

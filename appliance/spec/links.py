@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from appliance.spec.graph import cycles, is_ancestor
+from appliance.spec.graph import Ancestry, in_order
 from appliance.spec.jobs import Reading
 from appliance.spec.models import Alias, CreateModelAction, GitCheckoutAction, S3DownloadAction, Value
 from appliance.spec.problems import Problems, quoted
@@ -19,14 +19,16 @@ def check_links(jobs: Jobs, inputs: Mapping[str, Value], problems: Problems) -> 
     needs = {name: list(job.needs) for name, job in jobs.items()}
     for job in jobs.values():
         _check_needs(job, jobs, problems)
-    for circle in cycles(needs):
+    order, circles = in_order(needs)
+    for circle in circles:
         job = jobs[circle[-1]]
         path, mark = job.needs[circle[0]]
         problems.error(mark, path, f"the jobs wait for each other: {_circle(circle)}", "remove one of these `needs`")
+    ancestry = None if circles else Ancestry(needs, order)
     for job in jobs.values():
         for name, value in job.inputs.items():
             if isinstance(value, Alias):
-                _check_alias(job, name, value, jobs, inputs, needs, problems)
+                _check_alias(job, name, value, jobs, inputs, ancestry, problems)
             elif value.type == "volume":
                 _refuse_shared_volume(job, name, jobs, problems)
         if isinstance(job.action, CreateModelAction):
@@ -50,7 +52,7 @@ def _check_alias(
     alias: Alias,
     jobs: Jobs,
     inputs: Mapping[str, Value],
-    needs: Mapping[str, list[str]],
+    ancestry: Ancestry | None,
     problems: Problems,
 ) -> None:
     mark, path = job.input_marks[name], _input_path(job, name)
@@ -66,7 +68,7 @@ def _check_alias(
     if alias.name not in producer.outputs:
         message = f"job {quoted(alias.job)} has no output {quoted(alias.name)}"
         problems.error(mark, path, message, problems.nearest(alias.name, producer.outputs))
-    if not is_ancestor(needs, job.name, alias.job):
+    if ancestry and not ancestry.waits_for(job.name, alias.job):
         message = f"{quoted(job.name)} does not wait for {quoted(alias.job)}"
         problems.error(mark, path, message, f"add {quoted(alias.job)} to `needs`")
 

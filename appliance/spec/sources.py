@@ -5,13 +5,15 @@ from __future__ import annotations
 from appliance.spec.fields import Fields
 from appliance.spec.models import ModelMount
 from appliance.spec.names import NAME, NAME_RULE
-from appliance.spec.problems import quoted
+from appliance.spec.problems import Mark, quoted
 from appliance.spec.refs import check_dataset, check_git_ref, check_git_url, check_secret
 
 MODEL_PATH = "/opt/models"
 MOST_INTEGRATIONS = 5
 INTEGRATIONS = ("git-lfs", "s3", "spaces", "do-spaces", "model", "volume")
 
+Unsupported = dict[str, Mark]
+"""Path and place of what is valid, kept, and not acted on."""
 Mount = tuple[ModelMount, str]
 """With its path in the document."""
 
@@ -49,7 +51,7 @@ def check_mounts(models: list[Mount], top: Fields) -> None:
         taken.setdefault(path, where)
 
 
-def read_integrations(top: Fields, unsupported: list[str]) -> list[Mount]:
+def read_integrations(top: Fields, unsupported: Unsupported) -> list[Mount]:
     models: list[Mount] = []
     names: set[str] = set()
     items = top.items("integrations", what="a list", hint="start each with `- type: ...`")
@@ -66,7 +68,7 @@ def read_integrations(top: Fields, unsupported: list[str]) -> list[Mount]:
             models.append(_mount(item))
         elif kind:
             _integration(item, kind)
-            unsupported.append(path)
+            unsupported[path] = item.mark
         item.close()
     if len(items) > MOST_INTEGRATIONS:
         top.error("integrations", f"must have at most {MOST_INTEGRATIONS} items, not {len(items)}")
@@ -91,11 +93,11 @@ def _integration(item: Fields, kind: str) -> None:
     read_secret(item, "secretAccessKey")
 
 
-def read_repositories(top: Fields, unsupported: list[str]) -> None:
+def read_repositories(top: Fields, unsupported: Unsupported) -> None:
     repositories = top.map("repositories")
     if repositories is None:
         return
-    unsupported.append(repositories.path)
+    unsupported[repositories.path] = repositories.mark
     dataset = repositories.text("dataset", required=True)
     if node := repositories.node("dataset"):
         check_dataset(dataset, node.mark, repositories.at("dataset"), top.problems, output=True)

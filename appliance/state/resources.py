@@ -76,11 +76,11 @@ def put(
 
     An update keeps `desired`; an unchanged spec takes over `source` only, so a file may adopt what a command made.
     """
-    text = json.dumps(spec, sort_keys=True)
+    text = json.dumps(spec)  # the order of a spec's keys is the user's: jobs are shown in it
     old = find(db, kind, name)
     if old and old.deleting:
         raise Conflict(f"{kind} {name!r} is being deleted", hint="wait until it is gone, then apply again")
-    if old and json.dumps(old.spec, sort_keys=True) == text:
+    if old and json.dumps(old.spec) == text:
         if old.source != source:
             db.execute("UPDATE resources SET source = ? WHERE uid = ?", (source, old.uid))
         return get(db, kind, name), "unchanged"

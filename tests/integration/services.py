@@ -148,7 +148,7 @@ class Services:
         await self.router.stop()
         await self.http.aclose()
         await self.engine.close()
-        subprocess.run(["docker", "network", "rm", self.engine.network], capture_output=True, check=False)
+        await asyncio.to_thread(subprocess.run, ["docker", "network", "rm", self.engine.network], capture_output=True)
 
     def declare(self, kind: str, name: str, document: Mapping[str, Any]) -> Resource:
         with self.db.write() as db:
@@ -196,6 +196,7 @@ class Services:
 @asynccontextmanager
 async def services(**changes: str) -> AsyncIterator[Services]:
     home = Path(tempfile.mkdtemp(prefix="appliance-", dir="/tmp"))  # a socket's path must be short
+    home.chmod(0o711)  # HAProxy gives up root and must reach its files
     found = Services(home, **changes)
     try:
         await found.start()

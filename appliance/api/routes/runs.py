@@ -16,8 +16,8 @@ from appliance.workflows import submit
 
 def routes(parts: Parts) -> list[Route]:
     async def listing(request: Request) -> Response:
-        limit = int(requests.number(request, "limit", 100))
-        rows = runs.newest(parts.db.read, workflow=request.query_params.get("workflow", ""), limit=min(limit, 1000))
+        limit = requests.count(request, "limit", 100, most=1000)
+        rows = runs.newest(parts.db.read, workflow=request.query_params.get("workflow", ""), limit=limit)
         return JSONResponse({"items": [views.run(row) for row in rows]})
 
     async def one(request: Request) -> Response:

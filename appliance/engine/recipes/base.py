@@ -19,6 +19,3 @@ BASE = Recipe(
 
 PYTHON = ("python3", "python3-pip", "python3-venv", "python-is-python3")
 """The distribution's Python, where the base brings none of its own."""
-
-EXTERNALLY_MANAGED = "/usr/lib/python3*/EXTERNALLY-MANAGED"
-"""The distribution's mark that pip must not install here. In a container it may: nothing else manages it."""

@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import os
+import shlex
 import shutil
 import signal
 from collections import deque
@@ -22,7 +23,6 @@ import docker
 from appliance.engine import failures
 from appliance.engine.client import LONG_S, Client
 from appliance.engine.recipes import sources
-from appliance.engine.recipes.base import EXTERNALLY_MANAGED
 from appliance.engine.recipes.index import redact
 from appliance.engine.recipes.recipe import Progress
 from appliance.errors import EngineError
@@ -30,19 +30,7 @@ from appliance.errors import EngineError
 log = logging.getLogger(__name__)
 
 CHUNK = 256 * 1024
-DPKG_OPTIONS = (
-    "force-unsafe-io",
-    f"path-exclude={EXTERNALLY_MANAGED}",
-    "path-exclude=/usr/share/doc/*",
-    "path-include=/usr/share/doc/*/copyright",
-    "path-exclude=/usr/share/locale/*",
-    "path-exclude=/usr/share/man/*",
-)
-CLEAN_UP = (
-    # This host's resolver and name, and the way it reaches its mirrors, are nobody else's.
-    'rm -f "$1"/etc/resolv.conf "$1"/etc/hostname "$1"/etc/apt/apt.conf.d/99mmdebstrap',
-    r"""find "$1"/etc/apt -name '*.list' -o -name '*.sources' | xargs -r sed -E -i 's,(://)[^/@ ]+@,\1,'""",
-)
+CLEAN_STEP = Path(__file__).with_name("clean.sh")
 STEPS = {
     "running apt-get update": "reading the package lists",
     "downloading packages": "downloading packages",
@@ -101,8 +89,7 @@ async def _argv(suite: str, packages: Sequence[str], scratch: Path) -> list[str]
             mirrors.append(str(scratch / name))
     argv = ["mmdebstrap", "--variant=apt", "--format=tar", f"--include={','.join(packages)}"]
     argv += ['--aptopt=Acquire::Languages "none"', *(f"--aptopt={option}" for option in await _apt_options())]
-    argv += [f"--dpkgopt={option}" for option in DPKG_OPTIONS]
-    argv += [f"--customize-hook={command}" for command in CLEAN_UP]
+    argv += ["--dpkgopt=force-unsafe-io", f'--customize-hook=sh {shlex.quote(str(CLEAN_STEP))} "$1"']
     return [*_leash(), *argv, suite, "-", *mirrors]
 
 

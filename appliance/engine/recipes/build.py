@@ -15,10 +15,10 @@ from appliance.engine.client import Client
 from appliance.engine.pull import inspect_image, pull
 from appliance.engine.recipes import index
 from appliance.engine.recipes.base import PATH, PYTHON
-from appliance.engine.recipes.bootstrap import bootstrap
+from appliance.engine.recipes.bootstrap import CLEAN_STEP, bootstrap
 from appliance.engine.recipes.recipe import Progress, Recipe
 from appliance.engine.recipes.workbench import Workbench, open_bench
-from appliance.errors import EngineError, ImageNotFound, UsageError
+from appliance.errors import EngineError, UsageError
 
 REGISTRY_PATIENCE_S = 15.0
 _RESOLVED = re.compile(r"Resolved (\d+) packages")
@@ -27,6 +27,9 @@ CACHE = "/var/cache/appliance-build"
 """Inside the bench and emptied there, so that uv can link files instead of copying them."""
 APT_STEP = Path(__file__).with_name("apt.sh").read_text(encoding="utf-8")
 TRIM_STEP = Path(__file__).with_name("trim.sh").read_text(encoding="utf-8")
+BASE_STEPS = (APT_STEP, CLEAN_STEP.read_text(encoding="utf-8"))
+TOP_STEPS = (TRIM_STEP,)
+"""What an image is made by; part of its digest, as what it is made of is."""
 
 
 class Builder:
@@ -57,23 +60,21 @@ class Builder:
 
     async def base(self, recipe: Recipe, digest: str, progress: Progress) -> str:
         """On top of the setting base_image where a registry answers, else from the distribution's packages."""
-        if await self._have_base_image(recipe, progress):
-            try:
-                return await self._dress(recipe, digest, progress)
-            except EngineError as error:
-                progress(f"{recipe.name}: {self._base_image} cannot be completed ({_first_line(error.message)})")
-        return await self._from_distribution(recipe, digest, progress)
-
-    async def _have_base_image(self, recipe: Recipe, progress: Progress) -> bool:
-        if await inspect_image(self._client, self._base_image) is not None:
-            return True
-        progress(f"{recipe.name}: asking the registry for {self._base_image} ({REGISTRY_PATIENCE_S:.0f} s at most)")
         try:
+            await self._fetch_base_image(recipe, progress)
+            return await self._dress(recipe, digest, progress)
+        except EngineError as error:
+            why = f"{self._base_image}: {_first_line(error.message)}"
+        progress(f"{recipe.name}: not from a registry ({why})")
+        try:
+            return await self._from_distribution(recipe, digest, progress)
+        except EngineError as error:
+            raise EngineError(f"{error.message}\n{why}", where=recipe.name, hint=error.hint) from error
+
+    async def _fetch_base_image(self, recipe: Recipe, progress: Progress) -> None:
+        if await inspect_image(self._client, self._base_image) is None:
+            progress(f"{recipe.name}: asking for {self._base_image} ({REGISTRY_PATIENCE_S:.0f} s at most)")
             await pull(self._client, self._base_image, progress, patience_s=REGISTRY_PATIENCE_S)
-        except ImageNotFound as error:
-            progress(f"{recipe.name}: not from a registry ({_first_line(error.message)})")
-            return False
-        return True
 
     async def _dress(self, recipe: Recipe, digest: str, progress: Progress) -> str:
         """Adds what the recipe names to a Debian-based image, by its own package manager."""

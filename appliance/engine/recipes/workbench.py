@@ -84,6 +84,7 @@ async def open_bench(
         "Image": image,
         "Cmd": ["sleep", str(LIFETIME_S)],
         "User": "0",
+        "Hostname": "build",
         "HostConfig": {
             "Init": True,
             "NetworkMode": "host",  # the host's own way to its mirrors: names, proxies, private networks

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.datasets.ref import Ref, check_name, dataset_id, dataset_uid, derived_id, parse_ref, random_id
+from appliance.datasets.ref import Ref, dataset_id, dataset_uid, derived_id, parse_ref, random_id
 from appliance.errors import UsageError
 
 FIRST = string.ascii_letters + string.digits
@@ -25,9 +25,10 @@ def test_a_reference_comes_back_as_it_was(namespace: str, name: str, version: st
 @given(st.text() | st.text(st.sampled_from("ab/:.\n ")))
 def test_any_text_is_a_reference_that_writes_itself_or_a_usage_error(text: str) -> None:
     try:
-        assert str(parse_ref(text)) == text
-    except UsageError as error:
-        assert "NAME:VERSION" in error.hint
+        found = str(parse_ref(text))
+    except UsageError:
+        return
+    assert found == text
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_an_id_stands_for_one_uid(uid: str) -> None:
     assert text.startswith("ds")
     assert set(text) <= set(string.ascii_lowercase + string.digits)
     assert dataset_uid(text) == uid
-    assert str(parse_ref(text)) == check_name(text, "dataset") == text
+    assert str(parse_ref(text)) == text
 
 
 @pytest.mark.parametrize(

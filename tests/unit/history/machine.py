@@ -1,4 +1,4 @@
-"""A model of workspaces kept in memory, and the steps that compare it with the real thing. Any store can be under it."""
+"""A model of workspaces kept in memory, and the steps that compare it with the real thing, on any store."""
 
 from __future__ import annotations
 
@@ -121,9 +121,11 @@ class WorkspaceMachine(RuleBasedStateMachine):
         self.models[uid].moments[moment.id] = dict(files)
 
     def teardown(self) -> None:
-        for uid in UIDS:
-            self.run(self.workspaces.destroy(uid))
-        assert self.store.volumes() == []
-        self.db.close()
-        (self.directory / "state.db").unlink()
-        self.runner.close()
+        try:
+            for uid in UIDS:
+                self.run(self.workspaces.destroy(uid))
+            assert self.store.volumes() == []
+        finally:
+            self.db.close()
+            (self.directory / "state.db").unlink()
+            self.runner.close()

@@ -63,9 +63,13 @@ def test_servers_of_the_slots_are_read_and_no_others() -> None:
 def test_the_map_is_read() -> None:
     text = "0x5629e86fc830 notebooks/a slot-0\n0x5629e86fc8c0 deployments/x slot-1/strip\n"
     assert parse_map(text) == {"notebooks/a": "slot-0", "deployments/x": "slot-1/strip"}
-    assert parse_map("Unknown map identifier. Please use #<id> or <file>.") == {
-        "map": "identifier. Please use #<id> or <file>."
-    }
+    assert parse_map("Unknown map identifier. Please use #<id> or <file>.") == {}
+
+
+def test_servers_and_map_in_one_answer_are_told_apart() -> None:
+    text = f"{STAT}\n0x5629e86fc830 notebooks/a slot-0\n"
+    assert len(parse_servers(text)) == 3
+    assert parse_map(text) == {"notebooks/a": "slot-0"}
 
 
 @pytest.mark.anyio
