@@ -2,7 +2,8 @@
 
 ApplianceError
 ├── UsageError          the caller's request makes no sense as it stands
-│   └── SpecError       a spec has problems; carries all of them, each with file:line:column
+│   ├── SpecError       a spec has problems; carries all of them, each with file:line:column
+│   └── TooLarge        a request is larger than the API takes
 ├── NotFound            no such resource, version, run or file
 ├── Conflict            the request clashes with what exists or runs
 ├── Forbidden           no token, a wrong token, or not allowed
@@ -76,6 +77,10 @@ class SpecError(UsageError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems) or "invalid spec")
+
+
+class TooLarge(UsageError):
+    code, status = "too_large", 413
 
 
 class NotFound(ApplianceError):

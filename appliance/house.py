@@ -130,8 +130,9 @@ class House:
         await self._check_gpus()
         while True:
             await self._check_store()
-            status = await self.router.status()
-            self._tell("front door", status.running, status.message or f"{self.parts.settings.url}")
+            if "front door" in self.parts.health:  # told for the first time by whoever starts it
+                status = await self.router.status()
+                self._tell("front door", status.running, status.message or self.parts.settings.url)
             warnings = self.parts.telemetry.warnings
             self._tell("telemetry", not warnings, "; ".join(warnings) or "logs are stored")
             await asyncio.sleep(CHECK_S)

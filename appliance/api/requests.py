@@ -8,16 +8,12 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from appliance.errors import UsageError
+from appliance.errors import TooLarge, UsageError
 
 T = TypeVar("T")
 
 LARGEST_BODY = 4 << 20
 """Bytes. A spec is at most 1 MiB; escaping in JSON may double it."""
-
-
-class TooLarge(UsageError):
-    code, status = "too_large", 413
 
 
 class LimitBody:
@@ -34,7 +30,7 @@ class LimitBody:
             message = await receive()
             got += len(message.get("body", b""))
             if got > LARGEST_BODY:
-                raise TooLarge(f"the request is larger than {LARGEST_BODY >> 20} MiB", hint="send less at once")
+                raise TooLarge(f"the request is larger than {LARGEST_BODY >> 20} MiB", hint="a spec has at most 1 MiB")
             return message
 
         await self._app(scope, limited if scope["type"] == "http" else receive, send)

@@ -54,7 +54,7 @@ def run_serve(args: argparse.Namespace) -> int:
 
     level = logging.DEBUG if args.verbose else logging.INFO
     logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("urllib3", "docker", "watchdog", "httpcore2", "httpx2", "httpx", "httpcore"):
+    for chatty in ("urllib3", "docker", "watchdog", "httpcore2", "httpx2", "httpx", "httpcore", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     os.umask(0o022)
     asyncio.run(Daemon(load()).run())

@@ -36,7 +36,11 @@ def run(files: Sequence[str], *, as_json: bool, out: TextIO, err: TextIO) -> int
 def _spec_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    return sorted(found for found in path.iterdir() if found.suffix in SUFFIXES and not found.name.startswith("."))
+    return sorted(found for found in path.iterdir() if found.suffix in SUFFIXES and not _passed_over(found))
+
+
+def _passed_over(path: Path) -> bool:
+    return path.name.startswith(".") or path.is_dir()
 
 
 def _print(examined: list[Examined], out: TextIO, err: TextIO) -> None:

@@ -111,7 +111,7 @@ class Preparing:
         work.failures += 1
         wait = min(RETRY_MOST_S, RETRY_FIRST_S * 2.0 ** (work.failures - 1))
         if isinstance(error, ApplianceError):
-            text = f"{error.message}; {error.hint}" if error.hint else error.message
+            text = f"image {work.ref}: {error.message}" + (f"; {error.hint}" if error.hint else "")
         else:
             log.error("image %s", work.ref, exc_info=error)
             text = f"image {work.ref} could not be prepared: {error!r}; the daemon's log tells more"

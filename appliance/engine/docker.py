@@ -114,7 +114,13 @@ class Engine:
 
     async def start(self, container_id: str) -> None:
         """Start it; one that runs already is fine. Raises EngineError with the engine's words."""
-        await self.client.call(lambda api: api.start(container_id))
+        try:
+            await self.client.call(lambda api: api.start(container_id))
+        except EngineError as error:
+            if f"network {self.network} not found" not in error.message:
+                raise
+            await self.ensure_network()  # somebody pruned it since the container was made
+            await self.client.call(lambda api: api.start(container_id))
 
     async def stop(self, container_id: str, *, grace_s: float) -> None:
         """Ask it to end and kill it after `grace_s`; stopped or gone is fine."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from appliance.engine.recipes.base import BASE
 from appliance.engine.recipes.build import BASE_STEPS, TOP_STEPS, Builder
 from appliance.engine.recipes.notebook import NOTEBOOK
 from appliance.engine.recipes.recipe import RECIPE_LABEL, Progress, Recipe
+from appliance.engine.recipes.turn import turn
 from appliance.engine.types import ImageInfo
 from appliance.errors import EngineError
+
+log = logging.getLogger(__name__)
 
 RECIPES: Mapping[str, Recipe] = {recipe.ref: recipe for recipe in (BASE, NOTEBOOK)}
 
@@ -28,7 +32,8 @@ class Images:
     def __init__(self, engine: Engine, *, base_image: str, work_dir: Path) -> None:
         self._client = engine.client
         self._base_image = base_image
-        self._builder = Builder(engine.client, instance=engine.instance, base_image=base_image, scratch=work_dir)
+        scratch = work_dir / "image-build"
+        self._builder = Builder(engine.client, instance=engine.instance, base_image=base_image, scratch=scratch)
         self._flights: dict[str, _Flight] = {}
 
     async def ensure(
@@ -42,13 +47,12 @@ class Images:
         if found := await self._ready(ref):
             return found
         flight = self._flights.get(ref)
-        if flight is None or flight.task.done():
+        if flight is None or flight.closed:
             flight = self._flights[ref] = _Flight(ref, lambda tell: self._obtain(ref, tell, auth))
         return await flight.join(progress)
 
     async def inspect(self, ref: str) -> ImageInfo | None:
         """None: it is not on this machine."""
-
         return await inspect_image(self._client, ref)
 
     def digest(self, recipe: Recipe) -> str:
@@ -77,18 +81,22 @@ class Images:
         return original
 
     async def _obtain(self, ref: str, progress: Progress, auth: Mapping[str, str] | None) -> str:
-        recipe = RECIPES.get(ref)
-        if recipe is None:
-            await pull(self._client, ref, progress, auth=auth)
-        elif recipe.parent:
-            parent = await self.ensure(recipe.parent, progress)
-            return await self._builder.from_parent(recipe, parent, self.digest(recipe), progress)
-        else:
-            return await self._builder.base(recipe, self.digest(recipe), progress)
+        if recipe := RECIPES.get(ref):
+            return await self._build(recipe, progress)
+        await pull(self._client, ref, progress, auth=auth)
         found = await self.inspect(ref)
         if found is None:
             raise EngineError("it was pulled, and is not here", where=ref, hint=f"`docker pull {ref}` shows more")
         return found.id
+
+    async def _build(self, recipe: Recipe, progress: Progress) -> str:
+        parent = await self.ensure(recipe.parent, progress) if recipe.parent else ""
+        async with turn(recipe.name, progress):
+            if found := await self._ready(recipe.ref):
+                return found
+            if parent:
+                return await self._builder.from_parent(recipe, parent, self.digest(recipe), progress)
+            return await self._builder.base(recipe, self.digest(recipe), progress)
 
 
 class _Flight:
@@ -97,7 +105,13 @@ class _Flight:
     def __init__(self, ref: str, work: Callable[[Progress], object]) -> None:
         self._listeners: list[Progress] = []
         self._waiting = 0
+        self._left = False
         self.task: asyncio.Task[str] = asyncio.create_task(work(self._tell), name=f"image {ref}")  # type: ignore[arg-type]
+
+    @property
+    def closed(self) -> bool:
+        """It has ended, or is being cancelled; who comes now needs another one."""
+        return self._left or self.task.done()
 
     async def join(self, progress: Progress) -> str:
         self._listeners.append(progress)
@@ -108,12 +122,16 @@ class _Flight:
             self._listeners.remove(progress)
             self._waiting -= 1
             if not self._waiting and not self.task.done():
+                self._left = True
                 self.task.cancel()
                 await asyncio.gather(self.task, return_exceptions=True)
 
     def _tell(self, line: str) -> None:
-        for listener in self._listeners:
-            listener(line)
+        for listener in tuple(self._listeners):
+            try:
+                listener(line)
+            except Exception:
+                log.exception("a listener to image builds failed")
 
 
 def with_tag(ref: str) -> str:

@@ -16,6 +16,7 @@ from appliance.router import ports, process, saved
 from appliance.router.former import Former
 from appliance.router.render import PAGES_MAP, ROUTES_MAP, Door, Files, check_socket_path, render
 from appliance.router.runtime import Gone, Info, Runtime
+from appliance.router.saved import Saved
 from appliance.router.sync import Observed, Server, plan, removal
 from appliance.router.table import Table
 
@@ -48,16 +49,19 @@ class Haproxy:
         self._program = process.find(self._program)
         self.version = await process.version(self._program)
         check_socket_path(self.socket)
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise saved.cannot_write(self._directory, error) from error
 
-    def load(self) -> tuple[Table, str]:
-        """The saved table, and what went wrong with it, if anything."""
+    def load(self) -> tuple[Saved, str]:
+        """What was saved, and what went wrong with it, if anything."""
         try:
             return saved.load(self._saved, self._boot), ""
         except saved.Damaged as error:
             aside = self._saved.with_suffix(".damaged")
             self._saved.replace(aside)
-            return Table(), f"the saved routes could not be read ({error}) and were moved to {aside}"
+            return Saved(), f"the saved routes could not be read ({error}) and were moved to {aside}"
 
     async def info(self) -> Info | None:
         return await self._runtime.info()
@@ -68,33 +72,27 @@ class Haproxy:
     def owns(self, pid: int) -> bool:
         return pid in process.running(self.config)
 
+    def save(self, state: Saved) -> None:
+        text = saved.to_json(state, self._boot)
+        if text != self._written:
+            saved.write(self._saved, text)
+            self._written = text
+
     async def serve(self, table: Table, door: Door) -> None:
         """Adopts the running HAProxy, replaces it where its fixed part differs, or starts one."""
-        self._save(table)
         info = await self.info()
         files = render(table, door)
         if info is None or info.digest != files.digest:
             await self._replace(info, files)
             return
         self._adopt(info, {})
-        await self._sync(table, door)
+        await self.update(table, door)
 
     async def update(self, table: Table, door: Door) -> None:
-        """Another table behind the same door. Raises Gone where no HAProxy runs; the table is saved even then."""
-        self._save(table)
-        await self._sync(table, door)
+        """Tells HAProxy the difference until there is none; as a last resort it loads the files anew.
 
-    async def remove(self, servers: Iterable[Server]) -> None:
-        await self._runtime.run([command for server in servers for command in removal(server)])
-
-    async def stop(self) -> None:
-        await process.end(process.running(self.config), grace_s=GRACE_S)
-        self.pid = 0
-        for path in (self._pid_file, self.socket):
-            path.unlink(missing_ok=True)
-
-    async def _sync(self, table: Table, door: Door) -> None:
-        """Tells HAProxy the difference until there is none; as a last resort it loads the files anew."""
+        Raises Gone where no HAProxy runs.
+        """
         commands: list[str] = []
         for _ in range(_ROUNDS):
             commands = plan(table, await self.observe())
@@ -104,6 +102,15 @@ class Haproxy:
         if plan(table, await self.observe()):
             log.warning("HAProxy did not take %r; it loads the files anew", commands)
             await self._replace(await self.info(), render(table, door))
+
+    async def remove(self, servers: Iterable[Server]) -> None:
+        await self._runtime.run([command for server in servers for command in removal(server)])
+
+    async def stop(self) -> None:
+        await process.end(process.running(self.config), grace_s=GRACE_S)
+        self.pid = 0
+        for path in (self._pid_file, self.socket):
+            path.unlink(missing_ok=True)
 
     async def _replace(self, info: Info | None, files: Files) -> None:
         """Loads the files, taking over from the running HAProxy where there is one."""
@@ -147,9 +154,3 @@ class Haproxy:
         saved.write(candidate, files.config)
         await process.check(self._program, candidate)
         candidate.replace(self.config)
-
-    def _save(self, table: Table) -> None:
-        text = saved.to_json(table, self._boot)
-        if text != self._written:
-            saved.write(self._saved, text)
-            self._written = text

@@ -12,11 +12,12 @@ import resource
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from appliance.errors import RouterError
+from appliance.errors import ApplianceError, RouterError
 from appliance.router import account, listen, ports, process
 from appliance.router.haproxy import Haproxy
 from appliance.router.render import Bind, Door
 from appliance.router.runtime import Gone
+from appliance.router.saved import Saved
 from appliance.router.sync import leaving
 from appliance.router.table import Route, RouterStatus, Table, check_prefix, check_route
 
@@ -36,8 +37,9 @@ def backoff(deaths: int) -> float:
 class Router:
     """`directory` holds everything; one daemon at a time uses it. Methods may be called at the same time.
 
-    `extra_binds` are further `ADDRESS:PORT`s, such as the containers' gateway; one that is not there is left out,
-    told in `status().message`, and added by `watch` when it appears. `on_problem` hears what `watch` meets.
+    `extra_binds` are further `ADDRESS:PORT`s, such as the containers' gateway; None: those of the last time. One that
+    is not there is left out, told in `status().message`, and added by `watch` when it appears. `on_problem` hears
+    what `watch` meets.
     """
 
     def __init__(
@@ -48,13 +50,13 @@ class Router:
         host: str,
         port: int,
         api_socket: Path,
-        extra_binds: Sequence[str] = (),
+        extra_binds: Sequence[str] | None = None,
         on_problem: Callable[[str], None] | None = None,
     ) -> None:
         self._haproxy = Haproxy(directory.absolute(), haproxy)
         self._host, self._port = host, port
         self._api_socket = api_socket.absolute()
-        self._extra = tuple(ports.parse_bind(text) for text in extra_binds)
+        self._extra = None if extra_binds is None else _parse(extra_binds)
         self._on_problem = on_problem
         self._lock = asyncio.Lock()
         self._table = Table()
@@ -68,8 +70,11 @@ class Router:
         """Raises RouterError with the next step: no HAProxy, too old, the port in use and by whom."""
         async with self._lock:
             await self._haproxy.prepare()
-            self._table, damage = self._haproxy.load()
+            state, damage = self._haproxy.load()
             self._note("table", damage)
+            self._table = state.table
+            if self._extra is None:
+                self._extra = tuple(state.binds)
             await self._bring_up()
 
     async def set_route(self, route: Route) -> None:
@@ -100,7 +105,7 @@ class Router:
 
     async def set_binds(self, extra_binds: Sequence[str]) -> None:
         """The same meaning as in the constructor. Requests in flight do not notice."""
-        wanted = tuple(ports.parse_bind(text) for text in extra_binds)
+        wanted = _parse(extra_binds)
         async with self._lock:
             self._extra = wanted
             if self._door is not None:
@@ -141,7 +146,7 @@ class Router:
             try:
                 async with self._lock:
                     await self._tend()
-            except (RouterError, OSError) as error:
+            except (ApplianceError, OSError) as error:
                 self._say("watch", f"the front door cannot be put right: {error}")
 
     # Changes; the lock is held
@@ -154,16 +159,21 @@ class Router:
         if grown:
             await self._bring_up()
             return
+        self._save()
         try:
             await self._haproxy.update(table, self._door)
         except Gone:
             log.warning("HAProxy does not run; starting it")
             await self._bring_up()
 
+    def _save(self) -> None:
+        self._haproxy.save(Saved(self._table, self._extra or ()))
+
     async def _bring_up(self) -> None:
         self._tried = asyncio.get_running_loop().time()
+        self._save()
         main = ports.resolve(self._host, self._port)
-        listening = listen.choose(main, self._extra, self._haproxy.owns)
+        listening = listen.choose(main, self._extra or (), self._haproxy.owns)
         for bind, place in listening.missing.items():
             if self._missing.get(bind) != place:
                 log.warning("the front door does not listen on %s: %s", bind, place)
@@ -265,6 +275,10 @@ class Router:
         self._note(topic, problem)
         if self._on_problem is not None:
             self._on_problem(problem)
+
+
+def _parse(binds: Sequence[str]) -> tuple[Bind, ...]:
+    return tuple(ports.parse_bind(text) for text in binds)
 
 
 def _connections() -> int:

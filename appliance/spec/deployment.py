@@ -68,6 +68,8 @@ def read_deployment(name: str, root: Node, problems: Problems) -> Deployment | N
     resources = top.map("resources", required=bool(version))
     dialect = dialect_of(top, resources, version)
     older = dialect == "older"
+    if resources is None:
+        top.node("port")  # known, because it would make this the older dialect
     unsupported: Unsupported = {}
     image = _image(top)
     enabled = top.flag("enabled", default=True)

@@ -71,7 +71,7 @@ def read_number(
 
 
 def _range(least: float, most: float) -> str:
-    return f"from {least:g} to {most:g}" if most < 1e9 else f"at least {least:g}"
+    return f"from {least:g} to {most:g}" if most < 1e7 else f"at least {least:g}"
 
 
 class Fields:
@@ -91,6 +91,10 @@ class Fields:
 
     def __contains__(self, key: str) -> bool:
         return key in self._entries
+
+    @property
+    def empty(self) -> bool:
+        return not self._entries
 
     def at(self, key: str) -> str:
         return child_path(self.path, key)

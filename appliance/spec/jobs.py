@@ -89,7 +89,7 @@ def read_timeout(fields: Fields) -> float | None:
     """Seconds; Gradient leaves the unit open."""
     if fields.node("timeout") is None:
         return None
-    seconds = fields.number("timeout", most=MAX_TIMEOUT_S)
+    seconds = fields.number("timeout", default=1.0, most=MAX_TIMEOUT_S)
     if seconds == 0:
         fields.error("timeout", "must be more than 0 seconds")
     return seconds
@@ -100,7 +100,7 @@ def read_value(node: Node, path: str, problems: Problems, *, default_needed: boo
     fields = Fields(node, path, problems)
     kind = fields.choice("type", TYPES, required=True, default="string")
     optional = fields.flag("optional")
-    required = default_needed and kind != "volume" and "type" in fields
+    required = default_needed and kind != "volume" and "type" in fields and not _misplaced(fields)
     given = fields.map("with", required=required, hint=_with_hint(kind))
     ref, value = "", None
     if given is not None and kind == "string":
@@ -120,6 +120,11 @@ def read_value(node: Node, path: str, problems: Problems, *, default_needed: boo
         }
     )
     return Value(type=cast(ValueType, kind), ref=ref, value=value, optional=optional)
+
+
+def _misplaced(fields: Fields) -> bool:
+    """What belongs under `with` is beside it, which is noted as an unknown key."""
+    return any(key in fields for key in ("ref", "id", "value"))
 
 
 def _with_hint(kind: str) -> str:
@@ -165,7 +170,7 @@ def _outputs(job: Fields) -> dict[str, Output]:
         kind = fields.choice("type", TYPES, required=isinstance(node.value, dict), default="string")
         ref = ""
         if kind == "dataset":
-            given = fields.map("with", required=True, hint=_with_hint(kind))
+            given = fields.map("with", required=not _misplaced(fields), hint=_with_hint(kind))
             if given is not None:
                 ref = _ref(given, output=True)
                 given.close()

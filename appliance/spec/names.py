@@ -18,7 +18,7 @@ ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,254}", re.ASCII)
 NAME_RULE = "1 to 63 letters, digits, `.`, `_` or `-`, starting with a letter or digit"
 PART_RULE = "use 1 to 63 letters, digits, `_` or `-`"
 
-_OUTSIDE = re.compile(r"[^A-Za-z0-9._-]+-*", re.ASCII)
+_OUTSIDE = re.compile(r"-*[^A-Za-z0-9._-]+(?:-+[^A-Za-z0-9._-]+)*-*", re.ASCII)
 _LONGEST = 63
 _DIGEST = 8
 

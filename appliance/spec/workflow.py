@@ -74,9 +74,9 @@ def _job(job: Reading, env: dict[str, str], machine: str) -> Job:
 
 
 def _read_kind(top: Fields) -> None:
-    """`kind` and `name` go together; both are ours, Gradient has neither."""
-    if "kind" in top:
-        top.node("kind")
+    """`kind: workflow` and `name` go together; both are ours, Gradient has neither."""
+    kind = top.node("kind")
+    if kind and kind.value == "workflow":
         top.node("name")
 
 
@@ -129,7 +129,7 @@ def _trigger(top: Fields) -> dict[str, Any]:
     node, on = top.node(given[0]), top.map(given[0])
     if node is None or on is None:
         return {}
-    if github := on.map("github", required=True, hint="such as `on: {github: {branches: {only: main}}}`"):
+    if github := on.map("github", required=on.empty, hint="such as `on: {github: {branches: {only: main}}}`"):
         _patterns(github, "branches")
         _patterns(github, "tags")
         github.close({"branch": "write `branches: {only: ...}`"})

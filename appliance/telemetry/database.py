@@ -12,8 +12,11 @@ import duckdb
 from appliance.errors import TelemetryError
 
 LINES, SOURCES, CURSORS = "store.log_lines", "store.sources", "store.cursors"
-UPSERT = {LINES: False, SOURCES: True, CURSORS: True}
-"""Every table that is written to -> whether a row replaces the one with the same first column."""
+TABLES = {LINES: False, SOURCES: False, CURSORS: True}
+"""Every table that is appended to -> whether only the newest row of each first column counts.
+
+There is no index and no key: an upsert costs four times an append. What is out of date is pruned now and then.
+"""
 THREADS = 2
 CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "threads": THREADS,
@@ -31,12 +34,12 @@ CREATE TABLE store.log_lines (
     line VARCHAR NOT NULL
 );
 CREATE TABLE store.sources (
-    id INTEGER PRIMARY KEY, kind VARCHAR NOT NULL, name VARCHAR NOT NULL, part VARCHAR NOT NULL,
+    id INTEGER NOT NULL, kind VARCHAR NOT NULL, name VARCHAR NOT NULL, part VARCHAR NOT NULL,
     container VARCHAR NOT NULL
 );
 CREATE TABLE store.cursors (
-    container VARCHAR PRIMARY KEY, inode UBIGINT NOT NULL, position UBIGINT NOT NULL, mark BLOB NOT NULL,
-    pending VARCHAR NOT NULL
+    container VARCHAR NOT NULL, seq BIGINT NOT NULL, inode UBIGINT NOT NULL, position UBIGINT NOT NULL,
+    mark BLOB NOT NULL, pending VARCHAR NOT NULL
 );
 CREATE VIEW logs AS
     SELECT l.seq, l.ts, s.kind, s.name, s.part, s.container,

@@ -95,7 +95,10 @@ def read_cursor(connection: duckdb.DuckDBPyConnection, container: str) -> tuple[
     connection.execute("BEGIN TRANSACTION READ ONLY")
     connection.execute(f"SELECT id FROM {SOURCES} WHERE container = ?", [container])
     source = connection.fetchone()
-    connection.execute(f"SELECT inode, position, mark, pending FROM {CURSORS} WHERE container = ?", [container])
+    connection.execute(
+        f"SELECT inode, position, mark, pending FROM {CURSORS} WHERE container = ? ORDER BY seq DESC LIMIT 1",
+        [container],
+    )
     cursor = connection.fetchone()
     number = source[0] if source else None
     if cursor is None:

@@ -212,7 +212,7 @@ class Reader:
         seq = self._seq
         rows: dict[str, list[Row]] = {
             LINES: [(next(seq), at, number, is_error, text) for at, is_error, text in lines],
-            CURSORS: [(source.container, position.inode, position.offset, position.mark, pending)],
+            CURSORS: [(source.container, next(seq), position.inode, position.offset, position.mark, pending)],
         }
         if not follower.known:
             rows[SOURCES] = [(number, source.kind, source.name, source.part, source.container)]

@@ -19,7 +19,7 @@ from typing import Any
 import duckdb
 
 from appliance.errors import TelemetryError
-from appliance.telemetry.database import LINES, SOURCES, UPSERT, open_database
+from appliance.telemetry.database import CURSORS, LINES, SOURCES, TABLES, open_database
 from appliance.telemetry.types import LogSource
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,8 @@ Row = Sequence[Any]
 
 FLUSH_ROWS = 10_000
 """Rows that are written without waiting for more."""
+PRUNE_ROWS = 20_000
+"""Cursors that are written between two prunings."""
 FULL_BYTES = 8 * 1024 * 1024
 """Text that may wait to be written; beyond it readers must pause."""
 RETRY_FIRST_S = 0.5
@@ -41,7 +43,7 @@ class Batch:
     """Rows that become durable together."""
 
     rows: Mapping[str, Sequence[Row]]
-    """Table -> rows; every table is in `UPSERT`."""
+    """Table -> rows; every table is in `TABLES`."""
     size: int = 0
     """Bytes, about."""
     source: LogSource | None = None
@@ -63,7 +65,7 @@ class Store:
         warn: Callable[[str], None],
     ) -> None:
         self.next_seq = 1
-        """First free log sequence number, as of `start`."""
+        """First free number for a line or a cursor, as of `start`."""
         self.next_source = 1
         self._file = file
         self._memory_mb = memory_mb
@@ -79,6 +81,7 @@ class Store:
         self._urgent = False
         self._stopping = False
         self._last_commit = 0.0
+        self._superseded = PRUNE_ROWS
         self._readers: set[duckdb.DuckDBPyConnection] = set()
         self._thread = threading.Thread(target=self._run, name="telemetry-writer", daemon=True)
 
@@ -86,7 +89,9 @@ class Store:
         """Open the file, moving it aside if it is damaged, and begin to write. Blocks for up to seconds."""
         repaired = self._open()
         with self.reading() as connection:
-            lines = connection.execute(f"SELECT max(seq) FROM {LINES}").fetchone()
+            lines = connection.execute(
+                f"SELECT max(seq) FROM (SELECT seq FROM {LINES} UNION ALL SELECT seq FROM {CURSORS})"
+            ).fetchone()
             sources = connection.execute(f"SELECT max(id) FROM {SOURCES}").fetchone()
         newest = (lines and lines[0]) or 0
         # Numbers begin with the clock, in microseconds: they grow even over a database that was lost, so that a
@@ -112,11 +117,13 @@ class Store:
     def submit(self, batch: Batch) -> None:
         """Queue a batch; batches are written in this order. Never blocks: look at `full` before reading more."""
         with self._changed:
+            first = not self._waiting
             self._waiting.append(batch)
             self._waiting_rows += sum(map(len, batch.rows.values()))
             self._waiting_bytes += batch.size
             self._urgent = self._urgent or batch.written is not None
-            self._changed.notify_all()
+            if first or self._due():  # the writer sleeps until the flush is due: it is not woken for each batch
+                self._changed.notify_all()
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -186,7 +193,7 @@ class Store:
             return None
 
     def _landed(self, batches: list[Batch]) -> bool:
-        """Whether a commit that failed did happen: a checkpoint may fail behind it. Rows beside lines are upserts."""
+        """Whether a commit that failed did happen: a checkpoint may fail behind it. A second cursor does no harm."""
         rows = next((rows for batch in batches if (rows := batch.rows.get(LINES))), None)
         if not rows:
             return False
@@ -195,24 +202,35 @@ class Store:
 
     def _commit(self, batches: list[Batch]) -> None:
         connection = self._opened()
-        tables = [table for table in UPSERT if any(batch.rows.get(table) for batch in batches)]
+        tables = [table for table in TABLES if any(batch.rows.get(table) for batch in batches)]
         if not tables:
             return
         connection.begin()
         for table in tables:
             rows = [row for batch in batches for row in batch.rows.get(table, ())]
-            if UPSERT[table]:
+            if TABLES[table]:
                 rows = list({row[0]: row for row in rows}.values())
+                self._superseded += len(rows)
             appender = self._appender(connection, table)
             appender.append_rows(rows)
             appender.flush()
+        if self._superseded >= PRUNE_ROWS:
+            self._prune(connection)
         connection.commit()
+
+    def _prune(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Cursors that a later one of the same container has replaced."""
+        connection.execute(
+            f"DELETE FROM {CURSORS} USING (SELECT container, max(seq) AS newest FROM {CURSORS} GROUP BY ALL) latest"
+            " WHERE cursors.container = latest.container AND cursors.seq < latest.newest"
+        )
+        self._superseded = 0
 
     def _appender(self, connection: duckdb.DuckDBPyConnection, table: str) -> duckdb.Appender:
         """Kept open from batch to batch, which makes small ones cheaper."""
         found = self._appenders.get(table)
         if found is None:
-            found = connection.appender(table, action="upsert" if UPSERT[table] else "insert")
+            found = connection.appender(table)
             self._appenders[table] = found
         return found
 

@@ -51,13 +51,14 @@ class Tail:
         self.position = position
         """Up to where `read` has answered; None before that."""
         self._path = path
+        self._name = str(path)
         self._files: deque[_File] = deque()
         self._offset = 0
 
     def poll(self) -> bool:
         """Look for fresh files, and say whether there is anything to read. One system call where nothing happens."""
         try:
-            status = os.stat(self._path)
+            status = os.stat(self._name)
         except FileNotFoundError:  # for an instant in each rotation, and for good once the container is removed
             if not self._files:
                 self._begin()
@@ -118,7 +119,7 @@ class Tail:
 
     def _begin(self) -> None:
         """At the stored position, or with the oldest file where there is none."""
-        files, _ = _open_chain(self._path, until=None)
+        files, _ = _open_chain(self._name, until=None)
         if not files:
             return
         self._files.extend(files)
@@ -135,13 +136,13 @@ class Tail:
     def _extend(self) -> None:
         if len(self._files) >= MOST_OPEN:
             return
-        fresh, joined = _open_chain(self._path, until=self._files[-1].inode)
+        fresh, joined = _open_chain(self._name, until=self._files[-1].inode)
         if fresh and not joined:
             self.gaps += 1
         self._files.extend(fresh)
 
 
-def _open_chain(path: Path, *, until: int | None) -> tuple[list[_File], bool]:
+def _open_chain(path: str, *, until: int | None) -> tuple[list[_File], bool]:
     """The files newer than inode `until`, opened, oldest first, and whether `until` was met.
 
     Read from the newest to the oldest: a rotation meanwhile moves files the same way, so a file may be met twice but
@@ -151,7 +152,7 @@ def _open_chain(path: Path, *, until: int | None) -> tuple[list[_File], bool]:
     joined = False
     number = missing = 0
     while missing < 2:
-        name = f"{path}.{number}" if number else str(path)
+        name = f"{path}.{number}" if number else path
         number += 1
         try:
             descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)

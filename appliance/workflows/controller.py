@@ -2,10 +2,12 @@
 
 `RUN` looks at the whole run, commits which jobs start, are omitted or canceled, and closes the run;
 `RUN/JOB` works on one job that has started. The engine's events hint the run, which hints the jobs.
+A run that is over has no container and no volume left, however it ended; what it committed to datasets stays.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
@@ -137,7 +139,7 @@ class RunController:
         except UsageError as error:
             await self._give_up(run, f"its spec cannot be read any more: {error.message}")
             return None
-        containers = _by_job(await self._observe(run))
+        containers = await self._containers(run)
         run, jobs = runs.get(self._rooms.db.read, run_id), runs.jobs(self._rooms.db.read, run_id)
         busy = {name for busy_run, name in self._busy if busy_run == run_id}
         now = self._rooms.clock()
@@ -191,7 +193,7 @@ class RunController:
 
     async def _finish(self, run: Run, finish: Finish) -> None:
         """The last step: whatever is left of the run goes, then it is over."""
-        for container in await self._observe(run):
+        for container in (await self._left_containers(run)).values():
             await self._rooms.engine.remove(container.id)
         try:
             await self._rooms.scratch.destroy_run(run.id)
@@ -219,11 +221,23 @@ class RunController:
                     runs.move_job(db, run.id, job.name, job.phase, "Error", message=message, finished=now)
         await self._finish(run, Finish("Error", message))
 
-    async def _observe(self, run: Run) -> list[Container]:
-        """The run's containers. A run whose jobs have never started has none, and the engine is not asked."""
+    async def _containers(self, run: Run) -> dict[str, Container]:
+        """By job: those of the jobs that are under way, or of a run whose jobs are all over, whatever is left."""
+        jobs = runs.jobs(self._rooms.db.read, run.id)
+        if all(job.phase in FINAL_PHASES for job in jobs):
+            return await self._left_containers(run)
+        # inspected one by one: right after a container has ended, the engine's list still says that it runs
+        active = [job for job in jobs if job.phase in plan.ACTIVE_PHASES and (run.id, job.name) not in self._busy]
+        found = await asyncio.gather(*(self._worker.container(run, job) for job in active))
+        return {job.name: container for job, container in zip(active, found, strict=True) if container}
+
+    async def _left_containers(self, run: Run) -> dict[str, Container]:
+        """Of a run whose jobs have never started there are none, and the engine is not asked."""
         if not any(job.container for job in runs.jobs(self._rooms.db.read, run.id)):
-            return []
-        return await self._rooms.engine.list(kind=self.kind, uid=run.id)
+            return {}
+        found = await self._rooms.engine.list(kind=self.kind, uid=run.id)
+        owners = ((owner_of(container.labels), container) for container in found)
+        return {owner.part: container for owner, container in owners if owner}
 
     # slots
 
@@ -260,8 +274,3 @@ class RunController:
 
     def _record(self, db: Connection, run: Run, reason: str, message: str, *, level: Level = "info") -> None:
         events.record(db, "run", actions.subject(run), reason, message, now=self._rooms.clock(), level=level)
-
-
-def _by_job(containers: Iterable[Container]) -> dict[str, Container]:
-    owners = ((owner_of(container.labels), container) for container in containers)
-    return {owner.part: container for owner, container in owners if owner}

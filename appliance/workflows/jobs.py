@@ -21,12 +21,12 @@ from appliance.errors import (
     TelemetryError,
     UsageError,
 )
-from appliance.spec.models import CreateModelAction, ScriptAction, Workflow
+from appliance.spec.models import CreateModelAction, Workflow
 from appliance.state import events, runs
 from appliance.state.events import Level
 from appliance.state.runs import Job, Run
 from appliance.workflows import actions, collecting, plan, preparing
-from appliance.workflows.outcome import Outcome, outcome_of
+from appliance.workflows.outcome import UNSTARTED_CODES, Outcome, outcome_of
 from appliance.workflows.plan import Step, Stop
 from appliance.workflows.rooms import Rooms
 
@@ -37,12 +37,15 @@ MOST_STEPS = 12
 REFUSALS = (NotFound, UsageError, Conflict, EngineError, StorageError)
 """Errors that end a job when they come while it is prepared: waiting would not make them go away."""
 DRAIN_S = 60.0
+DRAIN_TRIES = 4
+"""After these a job's end no longer waits for its log to be stored; what is missing of it is said."""
 
 
 class JobWorker:
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
         self._attached: set[str] = set()
+        self._drain_tries: dict[str, int] = {}
 
     def follows(self, container: Container) -> bool:
         """Its log lines are being read."""
@@ -53,7 +56,7 @@ class JobWorker:
         for acts in range(MOST_STEPS):
             run, job = self._read(run_id, name)
             # the row first: a container made after it was read must not look lost
-            container = await self._container(run, job)
+            container = await self.container(run, job)
             match plan.step(run, workflow, job, container, now=self._rooms.clock()):
                 case Step.WATCH:
                     self._follow(run, job, container)
@@ -96,10 +99,7 @@ class JobWorker:
         try:
             await self._rooms.engine.start(container.id)
         except EngineError as error:
-            message = _words(error)
-            if isinstance(workflow.jobs[job.name].action, ScriptAction) and "bash" in message:
-                message = f"the image has no bash, which script@v1 needs: {message}"
-            await self._end(run, workflow, job, container, Outcome("Error", message))
+            await self._end(run, workflow, job, container, Outcome("Error", _words(error)))
 
     def _running(self, run: Run, job: Job, container: Container) -> None:
         now = self._rooms.clock()
@@ -127,7 +127,7 @@ class JobWorker:
         await self._drain(run, job, container)
         ended = container.finished if container.finished is not None else self._rooms.clock()
         stop = plan.stop_of(run, workflow, job, at=ended)
-        outcome = Outcome(stop.phase, stop.reason) if stop else outcome_of(container)
+        outcome = Outcome(stop.phase, stop.reason) if stop else await self._outcome(container)
         outputs: dict[str, Any] = {}
         if outcome.succeeded:
             try:
@@ -135,6 +135,11 @@ class JobWorker:
             except (UsageError, NotFound, Conflict) as error:
                 outcome = Outcome("Failed", _words(error))
         await self._end(run, workflow, job, container, outcome, outputs)
+
+    async def _outcome(self, container: Container) -> Outcome:
+        if container.exit_code not in UNSTARTED_CODES:
+            return outcome_of(container)
+        return outcome_of(container, await self._rooms.engine.logs_tail(container.id, 1))
 
     async def _lost(self, run: Run, workflow: Workflow, job: Job) -> None:
         stop = plan.stop_of(run, workflow, job, at=self._rooms.clock())
@@ -174,6 +179,7 @@ class JobWorker:
         if container:
             await self._rooms.engine.remove(container.id)
             self._attached.discard(container.id)
+            self._drain_tries.pop(container.id, None)
         await collecting.discard(self._rooms, run, name)
 
     def _register_model(self, run: Run, job: Job, action: CreateModelAction, given: dict[str, Any]) -> None:
@@ -195,6 +201,9 @@ class JobWorker:
         try:
             await self._rooms.telemetry.drain(source, container.log_path, timeout_s=DRAIN_S)
         except TelemetryError as error:
+            tries = self._drain_tries[container.id] = self._drain_tries.get(container.id, 0) + 1
+            if tries < DRAIN_TRIES:
+                raise
             log.warning("%s, job %s: %s", actions.subject(run), job.name, error)
             self._record(run, "LogsIncomplete", f"{job.name}: {error.message}", level="warning")
 
@@ -202,7 +211,7 @@ class JobWorker:
         db = self._rooms.db.read
         return runs.get(db, run_id), next(job for job in runs.jobs(db, run_id) if job.name == name)
 
-    async def _container(self, run: Run, job: Job) -> Container | None:
+    async def container(self, run: Run, job: Job) -> Container | None:
         """The job's container. One of the same name that is somebody else's is not looked at, nor touched."""
         container = await self._rooms.engine.inspect(job.container) if job.container else None
         owner = owner_of(container.labels) if container else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from dataclasses import dataclass
 
@@ -11,6 +12,9 @@ _KNOWN_CODES = {
     126: "exit code 126: the command was found but could not be executed",
     127: "exit code 127: command not found",
 }
+UNSTARTED_CODES = frozenset({126, 127})
+"""What a shell ends with that finds no such command, and the container's init where the command itself is missing."""
+_INIT = re.compile(r"^\[FATAL tini \(\d+\)\] exec (?P<program>.+) failed: (?P<reason>.+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +27,13 @@ class Outcome:
         return self.phase == "Succeeded"
 
 
-def outcome_of(container: Container) -> Outcome:
-    """Of a container that has ended and was not stopped by us."""
+def outcome_of(container: Container, last_line: str = "") -> Outcome:
+    """Of a container that has ended and was not stopped by us. `last_line` of its log is needed for UNSTARTED_CODES."""
     code = container.exit_code
+    if code in UNSTARTED_CODES and (refusal := _INIT.search(last_line)):
+        program, reason = refusal["program"], refusal["reason"].strip()
+        needed = " (script@v1 needs it)" if program == "bash" else ""
+        return Outcome("Error", f"the image cannot run {program}: {reason}{needed}")
     if container.oom_killed:
         return Outcome("Failed", "out of memory: the kernel killed it (exit code 137)")
     if container.error and code != 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,9 @@ from appliance.state.db import Database
 from appliance.state.resources import Resource
 from appliance.workflows import actions
 from appliance.workflows.inputs import run_inputs
+
+CPU_MACHINE = re.compile(r"C\d+|Free-?CPU", re.IGNORECASE)
+"""Gradient's labels of machines without a GPU."""
 
 
 def start_run(
@@ -49,11 +53,21 @@ def start_run(
         )
         subject = actions.subject(run)
         events.record(transaction, "run", subject, "Submitted", f"{len(spec.jobs)} jobs", now=now)
-        if spec.registries:
-            names = ", ".join(spec.registries)
-            message = f"container-registries ({names}) are not used by this version: images are pulled without login"
+        for message in _ignored(spec):
             events.record(transaction, "run", subject, "Ignored", message, now=now, level="warning")
     return run
+
+
+def _ignored(workflow: Workflow) -> list[str]:
+    """What the spec asks for and this version does not do, in words."""
+    found = []
+    if workflow.registries:
+        names = ", ".join(workflow.registries)
+        found.append(f"container-registries ({names}) are not used yet: images are pulled without a login")
+    machines = {job.machine for job in workflow.jobs.values() if job.machine and not CPU_MACHINE.fullmatch(job.machine)}
+    if machines:
+        found.append(f"GPUs are not leased yet: jobs for {', '.join(sorted(machines))} run without one")
+    return found
 
 
 def cancel_run(db: Database, run_id: str, *, now: float) -> None:

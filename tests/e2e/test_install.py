@@ -9,7 +9,9 @@ import secrets
 import shutil
 import socket
 import subprocess
+import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -73,20 +75,11 @@ class Machine:
         return found.stdout.split()
 
 
-@pytest.fixture
-def short_dir() -> Iterator[Path]:
-    """A short path: a unix socket below it may have 107 bytes."""
-    path = Path("/tmp") / f"appliance-e2e-{secrets.token_hex(3)}"
-    path.mkdir()
-    yield path
-    shutil.rmtree(path)
-
-
-@pytest.fixture
-def machine(short_dir: Path) -> Iterator[Machine]:
-    if shell("docker", "version", env=os.environ | {"PATH": PATH}).returncode != 0:
-        pytest.skip("no Docker engine answers")
-    checkout = short_dir / "checkout"
+@pytest.fixture(scope="module")
+def seed() -> Iterator[Path]:
+    """A checkout and its program, made once: what takes the time of an installation."""
+    root = short_dir()
+    checkout = root / "checkout"
     checkout.mkdir()
     for name in SOURCES:
         source = ROOT / name
@@ -94,37 +87,70 @@ def machine(short_dir: Path) -> Iterator[Machine]:
             shutil.copytree(source, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy2(source, checkout / name)
-    machine = Machine(short_dir)
+    script = f"source {checkout}/install.sh; parse --prefix {root}/program --home {root}/data --bin-dir {root}/bin"
+    made = shell("bash", "-c", f"{script}; resolve_paths; LOG={root}/log; step_program", env=Machine(root).env)
+    assert made.returncode == 0, made.stdout + made.stderr
+    yield root
+    shutil.rmtree(root)
+
+
+@pytest.fixture
+def machine(seed: Path) -> Iterator[Machine]:
+    if shell("docker", "version", env=os.environ | {"PATH": PATH}).returncode != 0:
+        pytest.skip("no Docker engine answers")
+    root = short_dir()
+    shutil.copytree(seed / "checkout", root / "checkout", ignore=shutil.ignore_patterns("__pycache__"))
+    machine = Machine(root)
+    plant(seed, machine)
     yield machine
     ended = machine.install("uninstall", "--purge", "--yes")
     assert ended.returncode == 0, ended.stdout + ended.stderr
+    shutil.rmtree(root)
 
 
-def test_install_again_change_and_remove(machine: Machine) -> None:
+def short_dir() -> Path:
+    """A short path: a unix socket below it may have 107 bytes."""
+    path = Path("/tmp") / f"appliance-e2e-{secrets.token_hex(3)}"
+    path.mkdir()
+    return path
+
+
+def plant(seed: Path, machine: Machine) -> None:
+    """The seed's program, in the place where `machine` would make the same one."""
+    releases = machine.prefix / "releases"
+    releases.mkdir(parents=True)
+    made = next((seed / "program" / "releases").iterdir())
+    (releases / made.name).symlink_to(made)
+
+
+def test_install_again_change_and_remove(machine: Machine, seed: Path) -> None:
     first = machine.install("--plain-store", "--port", str(machine.port))
     assert first.returncode == 0, first.stdout + first.stderr
     status = json.loads(machine.appliance("status", "-o", "json").stdout)
     assert status["home"] == str(machine.data)
-    assert compiled(machine), "the program must not compile itself at every start"
     wait_for_front_door(machine.port)
-    daemon, front_door = machine.pid(), (machine.data / "router" / "haproxy.pid").read_text()
+    daemon = machine.pid()
 
     started = time.monotonic()
     again = machine.install()
     assert again.returncode == 0, again.stdout + again.stderr
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
     assert "is up to date" in again.stdout
     assert f"pid {daemon} runs this version" in again.stdout
     assert machine.pid() == daemon
 
-    with (machine.root / "checkout" / "appliance" / "__init__.py").open("a") as file:
-        file.write('\nCHANGED = "by a test"\n')
-    changed = machine.install()
+    source = machine.root / "checkout" / "appliance" / "__init__.py"
+    before = source.read_text()
+    source.write_text(f'{before}\nCHANGED = "by a test"\n')
+    with Knocking(machine.port) as knocking:
+        changed = machine.install()
     assert changed.returncode == 0, changed.stdout + changed.stderr
     assert "another version runs" in changed.stdout
     assert machine.pid() != daemon
-    assert (machine.data / "router" / "haproxy.pid").read_text() == front_door  # it went on serving
+    assert knocking.answered > 0
+    assert knocking.unanswered == 0, "the front door was closed while the daemon restarted"
     assert len(list((machine.prefix / "releases").iterdir())) == 1
+    assert compiled(machine), "the program must not compile itself at every start"
 
     declared = machine.data / "specs" / "mine.yaml"
     declared.write_text("# kept\n")
@@ -135,6 +161,8 @@ def test_install_again_change_and_remove(machine: Machine) -> None:
     assert declared.read_text() == "# kept\n"
     assert nothing_runs(machine)
 
+    source.write_text(before)
+    plant(seed, machine)
     back = machine.install()
     assert back.returncode == 0, back.stdout + back.stderr
     assert machine.appliance("status").returncode == 0
@@ -197,6 +225,35 @@ def compiled(machine: Machine) -> bool:
     package = next((machine.prefix / "venv" / "lib").glob("python*")) / "site-packages" / "appliance"
     sources = {path.stem for path in package.glob("*.py")}
     return sources <= {path.name.split(".")[0] for path in (package / "__pycache__").glob("*.pyc")}
+
+
+class Knocking:
+    """Asks the front door again and again, and counts the times that nobody answered, with whatever status."""
+
+    def __init__(self, port: int) -> None:
+        self.answered = self.unanswered = 0
+        self._url = f"http://127.0.0.1:{port}/healthz"
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._knock)
+
+    def __enter__(self) -> Knocking:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _knock(self) -> None:
+        while not self._ended.wait(0.05):
+            try:
+                urllib.request.urlopen(self._url, timeout=10).close()
+            except urllib.error.HTTPError as error:
+                error.close()  # 503 while the daemon restarts
+            except OSError:
+                self.unanswered += 1
+                continue
+            self.answered += 1
 
 
 def wait_for_front_door(port: int, deadline_s: float = 30) -> None:

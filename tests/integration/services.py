@@ -171,8 +171,11 @@ class Services:
     def get(self, kind: str, name: str) -> Resource:
         return resources.get(self.db.read, kind, name)
 
+    def all_events(self, kind: str, name: str) -> list[events.Event]:
+        return events.newest(self.db.read, kind=kind, name=name)
+
     def events(self, kind: str, name: str) -> list[str]:
-        return [event.reason for event in events.newest(self.db.read, kind=kind, name=name)]
+        return [event.reason for event in self.all_events(kind, name)]
 
     async def phase(self, kind: str, name: str, *phases: str, within_s: float = DEADLINE_S) -> Resource:
         def reached() -> bool:

@@ -25,7 +25,9 @@ from appliance.router import ports, process, saved
 from appliance.router import router as router_module
 from appliance.router.ports import Place
 from appliance.router.router import Router
+from appliance.router.saved import Saved
 from appliance.router.table import Route, Table, Target
+from tests.support.daemon import free_port
 
 pytestmark = [
     pytest.mark.anyio,
@@ -178,7 +180,7 @@ class Door:
             host="127.0.0.1",
             port=self.port,
             api_socket=self.api_socket,
-            extra_binds=extra,
+            extra_binds=extra or None,
             on_problem=self.problems.append,
         )
 
@@ -200,12 +202,6 @@ class Door:
 async def _close(server: asyncio.Server, backend: Backend) -> None:
     backend.release.set()
     server.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -512,7 +508,7 @@ async def test_a_crash_between_saving_and_telling_is_healed_without_a_reload(doo
     await router.set_route(route("/notebooks/dropped", one))
     pid = (await router.status()).pid
     table = Table().put(route(A, two, strip=True)).put(route(X, one))
-    saved.write(door.directory / "router" / "routes.json", saved.to_json(table, saved.this_boot()))
+    saved.write(door.directory / "router" / "routes.json", saved.to_json(Saved(table), saved.this_boot()))
     again = door.router()
     await again.start()
     assert (await again.status()).pid == pid
@@ -638,9 +634,8 @@ async def test_watch_deletes_servers_that_are_done(door: Door, router: Router, m
 async def test_running_out_of_slots_reloads_without_a_failed_request(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(router_module, "Table", lambda: Table(capacity=2))
     (door.directory / "router").mkdir()
-    saved.write(door.directory / "router" / "routes.json", saved.to_json(Table(capacity=2), saved.this_boot()))
+    saved.write(door.directory / "router" / "routes.json", saved.to_json(Saved(Table(capacity=2)), saved.this_boot()))
     router = door.router()
     await router.start()
     backend, slow = await door.backend("a"), await door.backend("slow")
@@ -739,6 +734,16 @@ async def test_addresses_change_while_it_runs(door: Door, router: Router) -> Non
     really_absent = f"192.0.2.77:{door.port}"
     await router.set_binds([really_absent])
     assert really_absent in (await router.status()).message
+
+
+async def test_a_restart_keeps_the_further_addresses_without_a_reload(door: Door, router: Router) -> None:
+    extra = f"127.0.0.79:{door.port}"
+    await router.set_binds([extra])
+    pid = (await router.status()).pid
+    again = door.router()
+    await again.start()
+    await again.set_binds([extra])
+    assert (await again.status()).pid == pid
 
 
 async def test_stop_ends_it_and_leaves_nothing(door: Door, router: Router) -> None:

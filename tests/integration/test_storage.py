@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -242,3 +243,31 @@ def test_a_full_disk_is_said_and_leaves_what_was_there(small_disk: Path) -> None
     assert (path / "large").stat().st_size == 5 << 20
     (path / "large").unlink()
     store.snapshot("v", "s")
+
+
+@pytest.fixture
+def sharing_disk(tmp_path: Path) -> Iterator[Path]:
+    """A btrfs: files can share their blocks."""
+    path, image = tmp_path / "btrfs", tmp_path / "image"
+    path.mkdir()
+    with image.open("wb") as file:
+        file.truncate(400 << 20)
+    if not shutil.which("mkfs.btrfs"):
+        pytest.skip("no mkfs.btrfs: install btrfs-progs")
+    if call("mkfs.btrfs", "-q", str(image)).returncode or call("mount", "-o", "loop", str(image), str(path)).returncode:
+        pytest.skip("making a file system needs root and a machine that allows it")
+    yield path
+    assert call("umount", str(path)).returncode == 0
+
+
+def test_copies_share_their_blocks_where_the_file_system_can(sharing_disk: Path) -> None:
+    store = DirectoryStore(sharing_disk / "volumes", "for tests")
+    write_random(store.create("v") / "file", 60 << 20)
+    store.seal("v")
+    before = store.info().free_bytes
+    store.snapshot("v", "s")
+    for number in range(3):
+        clone = store.clone("v", "s", f"w{number}")
+        assert (clone / "file").read_bytes() == (store.path("v") / "file").read_bytes()
+        store.seal(f"w{number}")
+    assert before - store.info().free_bytes < 20 << 20

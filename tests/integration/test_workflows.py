@@ -43,6 +43,10 @@ BASE = "appliance/base"
 DEADLINE_S = 90.0
 
 
+def call(*argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60)
+
+
 class Floor:
     """The rooms below the controller, and a controller that can be dropped and made again."""
 
@@ -136,6 +140,7 @@ async def a_floor(home: Path, store: Store, **variables: str) -> AsyncIterator[F
     settings = load_settings({f"APPLIANCE_{name.upper()}": value for name, value in variables.items()}, home=home)
     floor = Floor(settings, store, secrets.token_hex(4))
     await floor.engine.connect()
+    await floor.images.ensure(BASE)
     await floor.telemetry.start()
     floor.begin()
     try:
@@ -147,7 +152,7 @@ async def a_floor(home: Path, store: Store, **variables: str) -> AsyncIterator[F
         await floor.engine.close()
         await floor.telemetry.stop()
         floor.db.close()
-        subprocess.run(["docker", "network", "rm", floor.engine.network], capture_output=True, timeout=60)
+        await asyncio.to_thread(call, "docker", "network", "rm", floor.engine.network)
 
 
 @pytest.fixture
@@ -298,6 +303,27 @@ async def test_actions_run_as_their_image_means_them(floor: Floor) -> None:
     assert floor.jobs(run)["long"].outputs["o"]["value"] == '$quoted "text"\n'
 
 
+@pytest.fixture
+def unprivileged_image(floor: Floor) -> Iterator[str]:
+    """An image whose user is not root, as many public ones have it."""
+    name = f"appliance-test-{secrets.token_hex(4)}"
+    recipe = f"FROM {BASE}\nUSER 1234:1234\nWORKDIR /tmp\n"
+    subprocess.run(["docker", "build", "-q", "-t", name, "-"], input=recipe, text=True, check=True, timeout=120)
+    yield name
+    call("docker", "image", "rm", name)
+
+
+async def test_an_image_with_another_user_may_write_its_outputs(floor: Floor, unprivileged_image: str) -> None:
+    floor.datasets.create("digits")
+    make = script(MAKE + "id -u; pwd", outputs=OUTPUTS)
+    make["with"]["image"] = unprivileged_image
+    run = floor.submit(
+        flow(make=make, read=script("rm -r /inputs/tree/*", "make", inputs={"tree": "make.outputs.tree"}))
+    )
+    assert (await floor.finish(run)).phase == "Succeeded", await floor.log(run, "make")
+    assert (await floor.log(run, "make")).splitlines()[-2:] == ["1234", "/tmp"]
+
+
 async def test_what_cannot_start_says_why(floor: Floor) -> None:
     nowhere = {"uses": "container@v1", "with": {"image": "127.0.0.1:1/nothing:here"}}
     no_command = {"uses": "container@v1", "with": {"image": BASE, "command": ["/no/such/program"]}}
@@ -306,7 +332,7 @@ async def test_what_cannot_start_says_why(floor: Floor) -> None:
     assert set(floor.phases(run).values()) == {"Error"}
     jobs = floor.jobs(run)
     assert "127.0.0.1:1/nothing:here" in jobs["nowhere"].message
-    assert "/no/such/program" in jobs["no_command"].message
+    assert "cannot run /no/such/program: No such file" in jobs["no_command"].message
     assert "no secret named 'NONE'" in jobs["no_secret"].message
     assert await floor.leftovers() == []
 
@@ -360,7 +386,7 @@ def git_server(root: Path, host: str, password: str = "") -> Iterator[str]:
 
         do_POST = do_GET
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, *args: Any) -> None:
             return None
 
     with ThreadingHTTPServer((host, 0), Handler) as server:
@@ -458,6 +484,6 @@ async def test_a_private_repository_needs_its_password_and_shows_it_to_nobody(
 async def _inspect_all(floor: Floor, seen: list[str]) -> None:
     while True:
         for container in await floor.engine.list():
-            found = subprocess.run(["docker", "inspect", container.id], capture_output=True, text=True, timeout=30)
+            found = await asyncio.to_thread(call, "docker", "inspect", container.id)
             seen.append(json.dumps(json.loads(found.stdout or "[]")))
         await asyncio.sleep(0.05)

@@ -130,6 +130,8 @@ def daemon(engine_socket: None) -> Iterator[RunningDaemon]:
         running.stop()
         running.cli("stop", "--all")
         _remove_containers(home)
+        if kept := os.environ.get("KEEP_DAEMON_LOG"):
+            shutil.copy(running.log, kept)
         shutil.rmtree(home, ignore_errors=True)
 
 

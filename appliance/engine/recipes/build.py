@@ -128,6 +128,8 @@ class Builder:
 
 
 async def _install(bench: Workbench, recipe: Recipe, settings: index.IndexSettings, progress: Progress) -> None:
+    if not recipe.python:
+        return
     progress(f"{recipe.name}: choosing packages (1/3)")
 
     def tell(line: str) -> None:

@@ -191,7 +191,7 @@ async def test_an_image_that_is_missing_is_told_with_the_next_step(house: House)
     house.images.missing.add("nope")
     house.declare({"image": "nope"})
     row = await house.run("Failed")
-    assert row.message == "no image nope; check the name"
+    assert row.message == "image nope: no image nope; check the name"
     house.declare({"image": "there"})
     await house.run("Running")
 

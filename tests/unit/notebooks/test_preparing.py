@@ -57,7 +57,7 @@ async def test_a_failure_waits_for_its_pause_or_for_the_user(clock: Clock) -> No
     images.error = ImageNotFound("no image x", hint="check the name")
     preparing = Preparing(images, clock, lambda owner: None)
     found = await preparing.ensure("a", "x", asked=0)
-    assert (found.state, found.message) == ("failed", "no image x; check the name")
+    assert (found.state, found.message) == ("failed", "image x: no image x; check the name")
     assert found.retry_at == clock.now + RETRY_FIRST_S
     await preparing.ensure("a", "x", asked=0)
     assert images.calls == 1

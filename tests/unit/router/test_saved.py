@@ -1,36 +1,43 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
 
+from appliance.errors import NoSpace, RouterError
 from appliance.router import saved
+from appliance.router.render import Bind
 from appliance.router.router import backoff
+from appliance.router.saved import Saved
 from appliance.router.table import Route, Table, Target
 from tests.unit.router import strategies
 
 TABLE = Table().put(Route("/notebooks/a", (Target("x", 5),), strip=False))
+SAVED = Saved(TABLE, (Bind("172.18.0.1", 7070), Bind("fd00::1", 7070)))
 
 
 @given(strategies.tables)
 def test_what_was_saved_comes_back(table: Table) -> None:
     with TemporaryDirectory() as directory:
         path = Path(directory) / "routes.json"
-        saved.write(path, saved.to_json(table, "boot"))
-        assert saved.load(path, "boot") == table
+        state = Saved(table, SAVED.binds)
+        saved.write(path, saved.to_json(state, "boot"))
+        assert saved.load(path, "boot") == state
 
 
 def test_no_file_is_an_empty_table(tmp_path: Path) -> None:
-    assert saved.load(tmp_path / "routes.json", "boot") == Table()
+    assert saved.load(tmp_path / "routes.json", "boot") == Saved()
 
 
 def test_ports_of_an_earlier_boot_mean_nothing(tmp_path: Path) -> None:
     path = tmp_path / "routes.json"
-    saved.write(path, saved.to_json(TABLE, "boot"))
-    assert saved.load(path, "another boot") == Table()
+    saved.write(path, saved.to_json(SAVED, "boot"))
+    assert saved.load(path, "another boot") == Saved(Table(), SAVED.binds)
 
 
 @pytest.mark.parametrize(
@@ -48,11 +55,13 @@ def test_ports_of_an_earlier_boot_mean_nothing(tmp_path: Path) -> None:
         {"slots": {"/notebooks/a": "0"}},
         {"slots": {}},
         {"capacity": "many"},
+        {"binds": ["elsewhere"]},
+        {"binds": None},
     ],
 )
 def test_a_damaged_table_is_told_and_not_served(tmp_path: Path, change: dict[str, object]) -> None:
     path = tmp_path / "routes.json"
-    path.write_text(json.dumps(json.loads(saved.to_json(TABLE, "boot")) | change))
+    path.write_text(json.dumps(json.loads(saved.to_json(SAVED, "boot")) | change))
     with pytest.raises(saved.Damaged):
         saved.load(path, "boot")
 
@@ -78,9 +87,23 @@ def test_a_link_in_the_place_of_the_candidate_is_not_followed(tmp_path: Path) ->
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / "f.next").symlink_to(victim)
-    with pytest.raises(OSError, match="symbolic"):
+    with pytest.raises(RouterError, match="cannot be written"):
         saved.write(tmp_path / "f", "x")
     assert victim.read_text() == "precious"
+
+
+def test_a_full_disk_is_told_and_leaves_the_former_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "f"
+    saved.write(path, "one")
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(NoSpace) as caught:
+        saved.write(path, "two")
+    assert "free some space" in caught.value.hint
+    assert path.read_text() == "one"
 
 
 def test_the_first_death_is_answered_at_once_and_many_slowly() -> None:

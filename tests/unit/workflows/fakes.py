@@ -57,6 +57,10 @@ class Inside:
         return next(mount.read_only for mount in self.spec.mounts if mount.target == target)
 
 
+def _nothing(inside: Inside) -> int:
+    return 0
+
+
 @dataclass
 class FakeEngine:
     clock: Clock
@@ -109,7 +113,8 @@ class FakeEngine:
             self.starts.append(job)
             self._set(container_id, state="running", started=self.clock())
             self.most_running = max(self.most_running, len(self.running()))
-            code = self.body.get(job, lambda inside: 0)(Inside(self.specs[container_id]))
+            body: Body = self.body.get(job, _nothing)
+            code = body(Inside(self.specs[container_id]))
             if code is not None:
                 self.exit(job, code)
         self.before("start done")
@@ -130,12 +135,15 @@ class FakeEngine:
         self.before("inspect")
         return self.containers.get(container) or self._named(container)
 
+    async def logs_tail(self, container_id: str, lines: int) -> str:
+        return ""
+
     async def list(self, *, kind: str = "", name: str = "", uid: str = "") -> list[Container]:
         self.before("list")
         owners = [(owner_of(container.labels), container) for container in self.containers.values()]
         return [container for owner, container in owners if owner and (not uid or owner.uid == uid)]
 
-    def running(self) -> list[str]:
+    def running(self) -> Sequence[str]:
         return [_job(container) for container in self.containers.values() if container.state == "running"]
 
     def exit(self, job: str, code: int, *, oom: bool = False) -> None:
@@ -166,11 +174,14 @@ class FakeTelemetry:
     def __init__(self) -> None:
         self.attached: list[str] = []
         self.drained: list[str] = []
+        self.error: Exception | None = None
 
     def attach(self, source: LogSource, log_path: Path) -> None:
         self.attached.append(source.part)
 
     async def drain(self, source: LogSource, log_path: Path, *, timeout_s: float) -> None:
+        if self.error:
+            raise self.error
         self.drained.append(source.part)
 
 
@@ -265,7 +276,7 @@ class Bench:
     def watch(self, before: Callable[[str], None]) -> None:
         """Call this at every change outside the controller's own memory."""
         for part in (self.engine, self.store, self.db):
-            part.before = before  # type: ignore[attr-defined]  # all three have it
+            part.before = before
 
     def submit(
         self,

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from appliance.errors import Conflict, EngineDown, SpecError, UsageError
+from appliance.errors import Conflict, EngineDown, SpecError, TelemetryError, UsageError
 from appliance.settings import load as load_settings
 from appliance.state import events, resources, runs
+from appliance.workflows import exchange
+from appliance.workflows.jobs import DRAIN_TRIES
 from appliance.workflows.submit import cancel_run, start_run
 from tests.conftest import Clock
 from tests.unit.workflows.fakes import Bench, Inside, flow, script
@@ -83,6 +85,21 @@ def _unchanged(inside: Inside) -> bool:
     return inside.path("/inputs/repo/file").read_text() == "in the volume"
 
 
+async def test_what_only_one_job_used_goes_with_it(bench: Bench) -> None:
+    volume = {"v": {"type": "volume"}}
+    run = bench.submit(
+        flow(
+            make=script(outputs=volume),
+            read=script("make", inputs={"v": "make.outputs.v"}, outputs=volume),
+            slow=script("read"),
+        ),
+        body={"slow": forever},
+    )
+    await bench.settle()
+    kept = {bench.scratch.volume(run.id, job, "v") for job in ("make", "read")}
+    assert set(bench.store.volumes("runs")) == kept | {bench.scratch.volume(run.id, "slow", exchange.VOLUME)}
+
+
 async def test_a_failed_job_omits_what_needs_it_and_commits_nothing(bench: Bench) -> None:
     bench.datasets.create("digits")
     outputs = {"data": {"type": "dataset", "with": {"ref": "digits"}}}
@@ -130,11 +147,11 @@ async def test_what_is_missing_is_said_before_anything_starts(bench: Bench, job:
 
 
 async def test_a_container_that_cannot_start_is_an_error_in_words(bench: Bench) -> None:
-    bench.engine.start_error = 'exec: "bash": executable file not found in $PATH'
+    bench.engine.start_error = "no such device"
     run = bench.submit(flow(job=script()))
     await bench.settle()
     assert bench.phases(run) == {"job": "Error"}
-    assert "the image has no bash" in bench.jobs(run)["job"].message
+    assert "no such device" in bench.jobs(run)["job"].message
 
 
 async def test_secrets_reach_the_container_and_nothing_that_is_kept(bench: Bench) -> None:
@@ -270,14 +287,13 @@ async def test_create_model_registers_the_version_that_came_in(bench: Bench) -> 
         },
         use=script("register", inputs={"id": "register.outputs.model-id"}),
     )
-    seen = []
-    run = bench.submit(
-        document,
-        body={
-            "train": write("/outputs/model/w.bin", "1"),
-            "use": lambda inside: seen.append(inside.path("/inputs/id").read_text()) or 0,  # type: ignore[func-returns-value]
-        },
-    )
+    seen: list[str] = []
+
+    def use(inside: Inside) -> int:
+        seen.append(inside.path("/inputs/id").read_text())
+        return 0
+
+    run = bench.submit(document, body={"train": write("/outputs/model/w.bin", "1"), "use": use})
     await bench.settle()
     assert bench.run(run).phase == "Succeeded"
     (model,) = bench.models.every()
@@ -352,6 +368,34 @@ async def test_sweep_removes_what_no_run_knows(bench: Bench) -> None:
         runs.set_phase(db, run.id, "Canceled", finished=bench.clock())
     await bench.controller.sweep()
     assert bench.leftovers() == []
+
+
+async def test_a_log_that_cannot_be_stored_holds_the_job_up_for_a_while_only(bench: Bench) -> None:
+    run = bench.submit(flow(job=script()))
+    bench.telemetry.error = TelemetryError("the disk is full")
+    for _ in range(DRAIN_TRIES - 1):
+        with pytest.raises(TelemetryError):
+            await bench.settle()
+        assert bench.jobs(run)["job"].message == "the disk is full; trying again"
+        bench.queue.append(f"{run.id}/job")
+    await bench.settle()
+    assert bench.run(run).phase == "Succeeded"
+    reasons = [event.reason for event in events.newest(bench.db.read, kind="run")]
+    assert "LogsIncomplete" in reasons
+
+
+async def test_what_is_ignored_is_said(bench: Bench) -> None:
+    resources_ = {"instance-type": "A4000", "container-registries": ["mine"]}
+    bench.submit(
+        {"defaults": {"resources": resources_}, **flow(job=script(), cpu=script(resources={"instance-type": "C5"}))}
+    )
+    told = [event.message for event in events.newest(bench.db.read, kind="run") if event.reason == "Ignored"]
+    assert [message.partition(":")[0] for message in told] == [
+        "container-registries (mine) are not used yet",
+        "GPUs are not leased yet",
+    ]
+    assert "A4000" in told[1]
+    assert "C5" not in told[1]
 
 
 async def test_events_tell_the_story(bench: Bench) -> None:

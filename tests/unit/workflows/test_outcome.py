@@ -28,3 +28,12 @@ def test_the_words(code: int | None, oom: bool, error: str, phase: str, words: s
     assert isinstance(found, Outcome)
     assert found.phase == phase
     assert words in found.message
+
+
+def test_a_command_that_the_image_lacks_is_told_from_one_that_the_script_lacks() -> None:
+    container = Container("id", "n", "i", "i", {}, "exited", exit_code=127)
+    line = "[FATAL tini (7)] exec bash failed: No such file or directory\n"
+    assert outcome_of(container, line) == Outcome(
+        "Error", "the image cannot run bash: No such file or directory (script@v1 needs it)"
+    )
+    assert outcome_of(container, "script: line 1: x: command not found").phase == "Failed"

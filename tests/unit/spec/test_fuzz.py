@@ -1,0 +1,143 @@
+"""Whatever the text, a SpecError with a message for a person is all that comes out; and what loads, loads again."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from appliance.errors import SpecError
+from appliance.spec.dump import to_yaml
+from appliance.spec.load import Loaded, load_text, parse
+from appliance.spec.models import KINDS
+
+VOCABULARY = """
+on true jobs defaults inputs context timeout kind name image apiVersion port resources env command models integrations
+healthChecks readiness liveness startup path exec uses with needs outputs type ref id value optional script args url
+script@v1 container@v1 git-checkout@v1 s3-download@v1 create-model@v1 volume dataset string workflow.inputs.a
+a.outputs.b a b secret:A ${{a}} no 3.10 ../x latest v1 machineType instanceType ports replicas autoscaling metrics
+workflow deployment notebook gpus datasets github branches only context.event.github.url /outputs/a enabled
+"""
+WORDS = VOCABULARY.split()
+PIECES = [
+    *"{}[]:,-?&*!|>'\"%@`#\t\n \\~<",
+    "\n  ",
+    "\n    ",
+    ": ",
+    "- ",
+    "<<: ",
+    "&a ",
+    "*a",
+    "!!str ",
+    "---\n",
+    "\ufeff",
+]
+
+words = st.sampled_from(WORDS) | st.text(max_size=8)
+leaves = st.none() | st.booleans() | st.integers() | st.floats() | words
+trees = st.recursive(leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words, inner), max_leaves=30)
+documents = st.dictionaries(words, trees, max_size=8)
+texts = st.lists(st.sampled_from(WORDS + PIECES) | st.text(max_size=3), max_size=60).map("".join)
+
+
+def loaded(text: str | bytes, file: str) -> list[Loaded] | SpecError:
+    try:
+        return load_text(text, file=file)
+    except SpecError as error:
+        return error
+
+
+def check(text: str | bytes, file: str) -> None:
+    found = loaded(text, file)
+    if isinstance(found, SpecError):
+        assert found.problems
+        for problem in found.problems:
+            assert problem.message
+            assert str(problem).isprintable()
+            assert problem.line >= 1
+            assert problem.column >= 1
+        return
+    for one in found:
+        stored = json.loads(json.dumps(one.document, sort_keys=True, allow_nan=False))
+        stored_text = json.dumps(one.document, ensure_ascii=False)
+        stored_text.encode()
+        assert parse(one.kind, one.name, stored) == one.spec
+        (again,) = load_text(stored_text, file="x.json", name=one.name, kind=one.kind)
+        assert (again.name, again.spec) == (one.name, one.spec)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200), st.sampled_from(["x.yaml", "x.json", "x.jsonc", "stdin"]))
+@example(b"%YAML 1.1\n---\na: 1", "x.yaml")
+@example(b'"\\U99999999"', "x.yaml")
+@example(b"a: !<tag:x> b", "x.yaml")
+@example(b"[" * 5000, "x.json")
+def test_any_bytes(text: bytes, file: str) -> None:
+    check(text, file)
+
+
+@settings(max_examples=500, deadline=None)
+@given(texts, st.sampled_from(["x.yaml", "x.jsonc"]))
+def test_any_text_of_the_right_letters(text: str, file: str) -> None:
+    check(text, file)
+
+
+@settings(max_examples=300, deadline=None)
+@given(documents)
+def test_any_structure(document: dict[str, Any]) -> None:
+    check(json.dumps(document), "x.json")
+
+
+@settings(max_examples=100, deadline=None)
+@given(documents)
+def test_any_structure_as_yaml(document: dict[str, Any]) -> None:
+    check(to_yaml(document), "x.yaml")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(KINDS), words, documents)
+def test_any_stored_document(kind: Any, name: str, document: dict[str, Any]) -> None:
+    try:
+        spec = parse(kind, name, document)
+    except SpecError:
+        return
+    assert spec.name == name
+
+
+JOBS = "abcd"
+jobs = st.fixed_dictionaries(
+    {"uses": st.just("script@v1"), "with": st.just({"image": "x", "script": "y"})},
+    optional={
+        "needs": st.lists(st.sampled_from(JOBS), max_size=2),
+        "outputs": st.dictionaries(st.sampled_from("xy"), st.just({"type": "volume"})),
+        "inputs": st.dictionaries(
+            st.sampled_from("xy"), st.builds("{}.outputs.{}".format, st.sampled_from(JOBS), st.sampled_from("xy"))
+        ),
+    },
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.sampled_from(JOBS), jobs, min_size=1))
+def test_a_workflow_is_valid_exactly_when_every_input_comes_from_a_job_it_waits_for(found: dict[str, Any]) -> None:
+    needs = {name: job.get("needs", []) for name, job in found.items()}
+
+    def above(job: str, seen: frozenset[str] = frozenset()) -> set[str]:
+        return {up for need in needs.get(job, ()) if need not in seen for up in {need, *above(need, seen | {need})}}
+
+    valid = all(need in found for need_list in needs.values() for need in need_list)
+    valid = valid and not any(name in above(name) for name in found)
+    for name, job in found.items():
+        for alias in job.get("inputs", {}).values():
+            producer, _, output = alias.split(".")
+            valid = valid and producer in above(name) and output in found.get(producer, {}).get("outputs", {})
+    text = json.dumps({"jobs": found})
+    if valid:
+        check(text, "x.json")
+        load_text(text, file="x.json")
+    else:
+        with pytest.raises(SpecError):
+            load_text(text, file="x.json")
