@@ -945,6 +945,7 @@ step_test_environment() {
 
 run_stages() {
   local failed=() bin=$TEST_VENV/bin tests=("${PYTEST_ARGS[@]+"${PYTEST_ARGS[@]}"}")
+  footprint >"$SCRATCH/before"
   export PATH=$bin:$PATH
   if ((${#tests[@]})); then
     note 'arguments for pytest: it runs alone'
@@ -956,8 +957,29 @@ run_stages() {
     ((!QUICK)) || tests=(tests/unit)
   fi
   stage 'pytest' "$bin/python" -m pytest "${tests[@]+"${tests[@]}"}" || failed+=(pytest)
+  nothing_left || failed+=('left behind')
   note "all checks took $SECONDS s"
   ((${#failed[@]} == 0)) || die "failed: $(IFS=,; echo "${failed[*]}")" 'correct what is shown above'
+}
+
+footprint() { # what tests could leave on this machine; the user's own installation is not looked at
+  local own
+  own=$(cat "$DATA/instance" 2>/dev/null || true)
+  {
+    engine_version >/dev/null &&
+      docker ps -a --filter label=dev.appliance.instance --format 'container {{.Names}}' &&
+      docker network ls --filter 'name=^appliance-' --format 'network {{.Name}}'
+    ! have pgrep || pgrep -ax haproxy | sed 's/^/process /'
+    ! zfs_works || zpool list -H -o name | sed 's/^/zpool /'
+  } 2>/dev/null | grep -vF -e "appliance-${own:-own}" -e "$DATA/" | sort || true
+}
+
+nothing_left() {
+  local left
+  left=$(comm -13 "$SCRATCH/before" <(footprint))
+  [[ -n $left ]] || return 0
+  printf '    %sleft behind by the tests%s\n%s\n' "$RED" "$RESET" "$left"
+  return 1
 }
 
 stage() { # stage NAME COMMAND...: its output is shown as it comes

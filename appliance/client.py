@@ -61,7 +61,7 @@ class Client:
         """The status document as it came, for a caller that only passes it on."""
         return self.call("GET", "/v1/status")
 
-    def items(self, kind: str, **query: object) -> list[Any]:
+    def items(self, kind: str, /, **query: object) -> list[Any]:
         """Items of a plural kind of wire.KINDS, or of a list below one resource."""
         return cast("wire.Page", self._json("GET", f"/v1/{kind}", query))["items"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
@@ -34,13 +35,14 @@ def run(files: Sequence[str], *, as_json: bool, out: TextIO, err: TextIO) -> int
 
 
 def _spec_files(path: Path) -> list[Path]:
-    if not path.is_dir():
+    if not os.path.isdir(path):  # unlike Path.is_dir, it raises nothing
         return [path]
-    return sorted(found for found in path.iterdir() if found.suffix in SUFFIXES and not _passed_over(found))
-
-
-def _passed_over(path: Path) -> bool:
-    return path.name.startswith(".") or path.is_dir()
+    try:
+        names = sorted(os.listdir(path))
+    except OSError:
+        return [path]  # reading it as a file says why
+    files = [path / name for name in names if not name.startswith(".")]
+    return [file for file in files if file.suffix in SUFFIXES and not os.path.isdir(file)]
 
 
 def _print(examined: list[Examined], out: TextIO, err: TextIO) -> None:

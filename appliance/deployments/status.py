@@ -98,8 +98,10 @@ def pin(
         "since": {"generation": wanted.generation, "at": now},
         "warnings": list(warnings),
     }
+    phase = "Updating" if document.get("ready") else "Preparing"
+    message = f"generation {wanted.generation} begins"
     with db.write() as transaction:
-        if not _set_document(transaction, deployment, document):
+        if not write(db, deployment, phase=phase, message=message, document=document, now=now):
             return
         for warning in warnings:
             events.record(transaction, KIND, deployment.name, "NotDone", warning, now=now, level="warning")
@@ -108,18 +110,14 @@ def pin(
 def unpin(db: Database, deployment: Resource, revision: Revision) -> None:
     pins = {digest: pin for digest, pin in deployment.status["pins"].items() if digest != revision.digest}
     with db.write() as transaction:
-        _set_document(transaction, deployment, {**deployment.status, "pins": pins, "since": {}})
-
-
-def _set_document(db: Connection, deployment: Resource, document: Mapping[str, Any]) -> bool:
-    return resources.set_status(
-        db,
-        deployment.uid,
-        generation=deployment.generation,
-        phase=deployment.phase,
-        message=deployment.message,
-        status=document,
-    )
+        resources.set_status(
+            transaction,
+            deployment.uid,
+            generation=deployment.generation,
+            phase=deployment.phase,
+            message=deployment.message,
+            status={**deployment.status, "pins": pins, "since": {}},
+        )
 
 
 def write_problem(db: Database, deployment: Resource, error: ApplianceError, *, now: float) -> None:
@@ -127,9 +125,13 @@ def write_problem(db: Database, deployment: Resource, error: ApplianceError, *, 
     message = f"{error.message}; {error.hint}" if error.hint else error.message
     if message == deployment.message:
         return
+    # what was said of the generation before must not be read as true of this one
+    phase = deployment.phase
+    if deployment.observed != deployment.generation:
+        phase = "Degraded" if deployment.status.get("ready") else "Failed"
     with db.write() as transaction:
         resources.set_status(
-            transaction, deployment.uid, generation=deployment.generation, phase=deployment.phase, message=message
+            transaction, deployment.uid, generation=deployment.generation, phase=phase, message=message
         )
         events.record(transaction, KIND, deployment.name, "Problem", message, now=now, level="error")
 

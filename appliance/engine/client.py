@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
@@ -15,11 +16,13 @@ import anyio
 import anyio.to_thread
 import docker
 import docker.errors
+import requests
 import requests.exceptions
 from docker.constants import DEFAULT_UNIX_SOCKET
 from docker.utils import kwargs_from_env
 
 from appliance.engine import failures
+from appliance.errors import EngineDown
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +57,10 @@ class Client:
                     self._run, work, deadline_s, abandon_on_cancel=True, limiter=self._threads()
                 )
         except FAILURES as error:
-            raise failures.translate(error, address=self.address, image=image) from error
+            failure = failures.translate(error, address=self.address, image=image)
+            if isinstance(failure, EngineDown):
+                self.forget()
+            raise failure from error
 
     async def stream(self, work: Work[Iterable[Item]]) -> Stream[Item]:
         """Open what `work` returns; it may be read, without a deadline, as soon as this returns."""
@@ -71,6 +77,7 @@ class Client:
                 options: dict[str, Any] = {**kwargs_from_env(), "version": "auto", "max_pool_size": THREADS}
                 if self._docker_host:
                     options["base_url"] = self._docker_host
+                _probe(self.address)
                 api = self._apis[timeout] = docker.APIClient(timeout=timeout, **options)
             return api
 
@@ -88,6 +95,22 @@ class Client:
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(THREADS)
         return self._limiter
+
+
+def _release(source: object) -> None:
+    """Give the connection of a stream back. docker-py hands its streams out without a way to do this."""
+    response = getattr(source, "_response", None)
+    if isinstance(response, requests.Response):
+        response.close()
+
+
+def _probe(address: str) -> None:
+    """Fail early and cleanly where nobody listens: docker-py leaves the socket of a failed attempt open."""
+    if not address.startswith("unix://"):
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(DEADLINE_S)
+        probe.connect(address.removeprefix("unix://"))
 
 
 class Stream(Generic[Item]):
@@ -145,10 +168,9 @@ class Stream(Generic[Item]):
             self._post(self._fail, error)
             return
         self._post(self._succeed)
-        if self._closing.is_set():
-            self._cut()
-            return
         try:
+            if self._closing.is_set():
+                return
             for item in source:
                 self._slots.acquire()
                 if self._closing.is_set():
@@ -158,6 +180,8 @@ class Stream(Generic[Item]):
             self._post(self._queue.put_nowait, error)
         else:
             self._post(self._queue.put_nowait, None)
+        finally:
+            _release(source)
 
     def _post(self, function: Callable[..., None], *args: object) -> None:
         try:

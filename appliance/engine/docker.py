@@ -172,7 +172,6 @@ class Engine:
             except EngineDown:
                 if time.monotonic() - answered > OUTAGE_S:
                     raise
-                self.client.forget()
                 await asyncio.sleep(0.5)
 
     async def exec(

@@ -40,7 +40,6 @@ async def follow(client: Client, *, instance: str, since: float) -> AsyncIterato
         except ApplianceError as error:
             log.log(logging.DEBUG if lost else logging.WARNING, "no events: %s", error)
             lost = True
-            client.forget()
             await asyncio.sleep(delay)
             delay = min(RETRY_MOST_S, delay * 2)
             continue

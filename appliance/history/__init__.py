@@ -1,0 +1,1 @@
+"""The past of a workspace: snapshots, rollback that destroys nothing, undo."""

@@ -245,17 +245,18 @@ class NotebookController:
                 status={**notebook.status, "ready": container.id},
             )
 
-    async def _halt(self, notebook: Resource, session: Session, container: Container) -> None:
+    async def _halt(self, notebook: Resource, session: Session, container: Container, *, snapshot: bool = True) -> None:
         await self._sessions.stop(session)
-        if not notebook.deleting:
+        if snapshot and session.state == "running" and not notebook.deleting:
             await self._snapshot_once(notebook, "stop", f"after session {session.number}")
         await self._sessions.clear(notebook, container)
 
     async def _end_sessions(self, notebook: Resource) -> None:
+        """Before the history takes a snapshot of its own and moves the files."""
         with suppress(RouterError):  # a front door that is down leads nobody there
             await self._set_route(notebook, ())
         for session, container in (await self._sessions.observe(notebook)).items():
-            await self._halt(notebook, session, container)
+            await self._halt(notebook, session, container, snapshot=False)
 
     async def _destroy(self, notebook: Resource) -> None:
         await self._router.drop_route(_prefix(notebook))

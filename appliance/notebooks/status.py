@@ -60,10 +60,10 @@ def write_problem(db: Database, notebook: Resource, error: ApplianceError, *, no
     message = f"{error.message}; {error.hint}" if error.hint else error.message
     if message == notebook.message:
         return
+    # what was said of the generation before must not be read as true of this one
+    phase = notebook.phase if notebook.observed == notebook.generation else "Failed"
     with db.write() as transaction:
-        resources.set_status(
-            transaction, notebook.uid, generation=notebook.generation, phase=notebook.phase, message=message
-        )
+        resources.set_status(transaction, notebook.uid, generation=notebook.generation, phase=phase, message=message)
         events.record(transaction, "notebook", notebook.name, "Problem", message, now=now, level="error")
 
 

@@ -16,6 +16,9 @@ class Mount:
     source: str
     """For ZFS the dataset's name."""
     writable: bool
+    private: bool
+    """It stays when the host unmounts its own: true of what is bound into a container, not of what a service of
+    the machine sees, whose namespace follows the host's."""
 
 
 def mounts(pid: str = "self") -> list[Mount]:
@@ -33,7 +36,8 @@ def parse_mountinfo(text: str) -> list[Mount]:
         if len(fields) < 6 or len(tail) < 2:
             continue
         options = fields[5].split(",")
-        found.append(Mount(_unescape(fields[4]), tail[0], _unescape(tail[1]), "rw" in options))
+        private = not any(field.startswith(("shared:", "master:")) for field in fields[6:])
+        found.append(Mount(_unescape(fields[4]), tail[0], _unescape(tail[1]), "rw" in options, private))
     return found
 
 
@@ -44,7 +48,7 @@ def mounted_at(path: Path, source: str) -> bool:
 
 
 def holders(source: str) -> list[str]:
-    """`PID NAME` of processes in other mount namespaces that have `source` mounted: containers, private services."""
+    """`PID NAME` of processes in other mount namespaces, such as containers, that hold on to `source`."""
     own = _namespace("self")
     seen = {own}
     found = []
@@ -56,7 +60,7 @@ def holders(source: str) -> list[str]:
             if namespace in seen:
                 continue
             seen.add(namespace)
-            if any(mount.source == source for mount in mounts(process.name)):
+            if any(mount.source == source and mount.private for mount in mounts(process.name)):
                 found.append(f"{process.name} {(process / 'comm').read_text().strip()}")
         except OSError:
             continue  # it has ended, or is not ours to look at

@@ -194,7 +194,7 @@ class ZfsStore:
                 _remove_directory(self.root / folder)
 
     def _mount(self, dataset: str, path: Path) -> None:
-        self._make("mount", dataset)
+        self._patiently(dataset, lambda: self._make("mount", dataset), alone=False)
         if not mounted_at(path, dataset):
             raise StorageError(
                 f"{dataset} is mounted, but not at this place of this daemon",
@@ -202,16 +202,20 @@ class ZfsStore:
                 hint=f"`zfs unmount {dataset}`, then repeat the command",
             )
 
-    def _patiently(self, dataset: str, command: Callable[[], str]) -> None:
+    def _patiently(self, dataset: str, command: Callable[[], object], *, alone: bool = True) -> None:
+        """Try until it is not busy. `alone`: not before containers let go, as ZFS unmounts first and then refuses."""
         deadline = time.monotonic() + BUSY_S
         while True:
+            who = holders(dataset) if alone else []
             try:
+                if who:
+                    raise Busy(f"{dataset} is in use", where=self.base)
                 command()
                 return
             except Busy as error:
                 if time.monotonic() > deadline:
-                    who = ", ".join(holders(dataset)) or "a process with an open file or working directory in it"
-                    raise Busy(error.message, where=error.where, hint=f"it is in use by: {who}") from None
+                    users = ", ".join(who) or "a process with an open file or working directory in it"
+                    raise Busy(error.message, where=error.where, hint=f"it is in use by: {users}") from None
             time.sleep(0.1)
 
     # the base

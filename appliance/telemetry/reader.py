@@ -49,6 +49,7 @@ class _Follower:
         """Its last batch was submitted. It stays until that is committed: its stored cursor is behind before."""
         self.committed = False
         self.not_before = 0.0
+        self.unreadable = False
         self.gaps = 0
         self.damaged = 0
 
@@ -162,7 +163,9 @@ class Reader:
         try:
             return self._step(follower)
         except OSError as error:
-            self._warn(f"the log of {follower} cannot be read: {error}")
+            if not follower.unreadable:
+                self._warn(f"the log of {follower} cannot be read: {error}")
+            follower.unreadable = True
             failure = TelemetryError(
                 f"the log of {follower} cannot be read: {error}",
                 where=str(follower.path),
@@ -188,9 +191,9 @@ class Reader:
         if block:
             self._submit(follower, follower.joiner.feed(block, self.redactor), len(block))
             return True
-        if draining and not tail.found:
-            self._warn(f"the log of {follower} is gone, nothing more can be read of it: {follower.path}")
-        if draining or (tail.found and tail.removed):
+        if draining or tail.removed:
+            if not tail.found:
+                self._warn(f"the log of {follower} is gone, nothing more can be read of it: {follower.path}")
             self._finish(follower, follower.joiner.finish(self.redactor))
         return False
 

@@ -28,6 +28,8 @@ Row = Sequence[Any]
 
 FLUSH_ROWS = 10_000
 """Rows that are written without waiting for more."""
+APPEND_ROWS = 1000
+"""Rows that are handed over in one call: it holds Python's lock, and the event loop must not wait for long."""
 PRUNE_ROWS = 20_000
 """Cursors that are written between two prunings."""
 FULL_BYTES = 8 * 1024 * 1024
@@ -212,7 +214,8 @@ class Store:
                 rows = list({row[0]: row for row in rows}.values())
                 self._superseded += len(rows)
             appender = self._appender(connection, table)
-            appender.append_rows(rows)
+            for start in range(0, len(rows), APPEND_ROWS):
+                appender.append_rows(rows[start : start + APPEND_ROWS])
             appender.flush()
         if self._superseded >= PRUNE_ROWS:
             self._prune(connection)

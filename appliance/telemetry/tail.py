@@ -54,15 +54,18 @@ class Tail:
         self._name = str(path)
         self._files: deque[_File] = deque()
         self._offset = 0
+        self._missing = False
 
     def poll(self) -> bool:
         """Look for fresh files, and say whether there is anything to read. One system call where nothing happens."""
         try:
             status = os.stat(self._name)
         except FileNotFoundError:  # for an instant in each rotation, and for good once the container is removed
+            self._missing = True
             if not self._files:
                 self._begin()
             return self._unread()
+        self._missing = False
         if not self._files:
             self._begin()
         elif status.st_ino != self._files[-1].inode:
@@ -93,7 +96,7 @@ class Tail:
     @property
     def removed(self) -> bool:
         """The engine has removed the container's directory: nothing will ever come."""
-        return not self._path.parent.exists()
+        return self._missing and not self._path.parent.exists()
 
     @property
     def found(self) -> bool:

@@ -21,17 +21,18 @@ def log_source(run: Run, job: str, container: Container) -> LogSource:
     return LogSource(kind="run", name=actions.subject(run), part=job, container=container.id)
 
 
-async def collect(rooms: Rooms, run: Run, name: str, declared: JobSpec) -> dict[str, Any]:
-    """Outputs of a job that succeeded: strings, frozen volumes, committed dataset versions.
-
-    What may be refused comes first: nothing is committed for a job that fails here. Raises UsageError in words.
-    """
-    outputs: dict[str, Any] = {}
+async def read_strings(rooms: Rooms, run: Run, name: str, declared: JobSpec) -> dict[str, Any]:
+    """The string outputs of a job that succeeded: all that may still be refused. Raises UsageError in words."""
     strings = [key for key, output in declared.outputs.items() if output.type == "string"]
-    if strings:
-        root = await rooms.scratch.create(run.id, name, exchange.VOLUME)
-        for key in strings:
-            outputs[key] = {"type": "string", "value": await in_thread(exchange.read_string, root, key)}
+    if not strings:
+        return {}
+    root = await rooms.scratch.create(run.id, name, exchange.VOLUME)
+    return {key: {"type": "string", "value": await in_thread(exchange.read_string, root, key)} for key in strings}
+
+
+async def commit(rooms: Rooms, run: Run, name: str, declared: JobSpec, strings: dict[str, Any]) -> dict[str, Any]:
+    """All outputs of a job that succeeded, with its volumes frozen and its dataset versions committed."""
+    outputs = dict(strings)
     for key, output in declared.outputs.items():
         if output.type == "volume":
             await rooms.scratch.finish(run.id, name, key)

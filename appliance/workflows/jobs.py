@@ -125,18 +125,29 @@ class JobWorker:
 
     async def _collect(self, run: Run, workflow: Workflow, job: Job, container: Container) -> None:
         await self._drain(run, job, container)
-        ended = container.finished if container.finished is not None else self._rooms.clock()
-        stop = plan.stop_of(run, workflow, job, at=ended)
-        outcome = Outcome(stop.phase, stop.reason) if stop else await self._outcome(container)
         outputs: dict[str, Any] = {}
+        outcome = await self._outcome(run, workflow, job, container)
         if outcome.succeeded:
+            declared = workflow.jobs[job.name]
             try:
-                outputs = await collecting.collect(self._rooms, run, job.name, workflow.jobs[job.name])
+                strings = await collecting.read_strings(self._rooms, run, job.name, declared)
+                # from here on a cancel comes too late: a version must not be committed for a job that is then Canceled
+                self._accept(run, job, container)
+                outputs = await collecting.commit(self._rooms, run, job.name, declared, strings)
             except (UsageError, NotFound, Conflict) as error:
                 outcome = Outcome("Failed", _words(error))
         await self._end(run, workflow, job, container, outcome, outputs)
 
-    async def _outcome(self, container: Container) -> Outcome:
+    def _accept(self, run: Run, job: Job, container: Container) -> None:
+        with self._rooms.db.write() as db:
+            message = "its outputs are stored"
+            runs.move_job(db, run.id, job.name, job.phase, job.phase, message=message, exit_code=container.exit_code)
+
+    async def _outcome(self, run: Run, workflow: Workflow, job: Job, container: Container) -> Outcome:
+        ended = container.finished if container.finished is not None else self._rooms.clock()
+        stop = plan.stop_of(run, workflow, job, at=ended)
+        if stop and job.exit_code is None:
+            return Outcome(stop.phase, stop.reason)
         if container.exit_code not in UNSTARTED_CODES:
             return outcome_of(container)
         return outcome_of(container, await self._rooms.engine.logs_tail(container.id, 1))

@@ -25,6 +25,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/slow":
             time.sleep(3)
+        if self.path == "/fall-ill":
+            open("/tmp/sick", "w").close()
         ready = time.monotonic() - started > float(os.environ.get("WARM_UP", "0"))
         sick = os.path.exists("/tmp/sick")
         code = 200 if (self.path != "/health" or ready) and not (self.path == "/alive" and sick) else 503
@@ -184,8 +186,7 @@ async def test_liveness_restarts_and_disable_and_delete_leave_nothing(house: Ser
     live = {"path": "/alive", "periodSeconds": 1, "failureThreshold": 2}
     house.declare("deployment", "web", spec("one", replicas=1, healthChecks={**HEALTH, "liveness": live}))
     await house.phase("deployment", "web", "Ready", within_s=600)
-    (first,) = await house.containers("deployment", "web")
-    await house.engine.exec(first.id, ["touch", "/tmp/sick"])
+    await house.http.get("/deployments/web/fall-ill")
     await eventually(lambda: "Unhealthy" in house.events("deployment", "web"), "the sick replica seen")
 
     def healed() -> bool:

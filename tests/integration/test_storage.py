@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,19 +106,28 @@ class TestZfs:
         store.destroy("v")
         assert store.volumes() == []
 
-    def test_another_mount_namespace_is_named(self, store: ZfsStore) -> None:
+    def test_what_a_container_has_is_not_even_unmounted(self, store: ZfsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A mount namespace of its own is what a container has of a volume that is bound into it."""
+        monkeypatch.setattr(zfs_module, "BUSY_S", 0.3)
         path = store.create("v")
-        other = subprocess.Popen(["unshare", "--mount", "sleep", "60"], cwd=path)
+        (path / "file").write_text("x")
+        other = subprocess.Popen(["unshare", "--mount", "sleep", "60"])
         try:
-            deadline = 100
-            while not holders(f"{store.base}/v") and deadline:
-                deadline -= 1
-                subprocess.run(["sleep", "0.05"], check=True)
-            assert holders(f"{store.base}/v") == [f"{other.pid} sleep"]
+            deadline = time.monotonic() + 10
+            while not holders(f"{store.base}/v") and time.monotonic() < deadline:
+                time.sleep(0.02)
+            for call_it in (store.destroy, store.seal):
+                with pytest.raises(StorageError, match="in use") as caught:
+                    call_it("v")
+                assert caught.value.hint == f"it is in use by: {other.pid} sleep"
+            assert (path / "file").read_text() == "x"
+            (path / "file").write_text("y")
         finally:
             other.kill()
             other.wait()
+        store.seal("v")
         store.destroy("v")
+        assert store.volumes() == []
 
     def test_nothing_is_left_of_what_is_destroyed(self, store: ZfsStore) -> None:
         store.create("a/b/v")
@@ -147,6 +157,7 @@ class TestZfs:
         self, store: ZfsStore, zfs_dataset: str, tmp_path: Path
     ) -> None:
         (store.create("a/v") / "file").write_text("x")
+        call("zfs", "umount", f"{store.base}/a/v")
         moved = (tmp_path / "elsewhere").resolve()
         with pytest.raises(StorageError) as caught:
             ZfsStore(zfs_dataset, moved)

@@ -20,7 +20,7 @@ from appliance.state import resources, runs, spec_files
 DAY_S = 86_400.0
 WAIT_S = 2
 """Seconds until a waiting page loads itself again."""
-AT_REST = frozenset({"Stopped", "Disabled", "Ready"})
+AT_REST = frozenset({"Stopped", "Disabled"})
 
 
 def routes(parts: Parts) -> list[Route]:

@@ -51,13 +51,13 @@ class IndexSettings:
         if self.no_index:
             lines.append("no-index = true")
         if self.find_links:
-            lines.append(f"find-links = {json.dumps(list(self.find_links))}")
+            lines.append(f"find-links = [{_quoted(*self.find_links)}]")
         if self.insecure_hosts:
-            lines.append(f"allow-insecure-host = {json.dumps(list(self.insecure_hosts))}")
+            lines.append(f"allow-insecure-host = [{_quoted(*self.insecure_hosts)}]")
         for url in self.extra:
-            lines += ["[[index]]", f"url = {json.dumps(url)}"]
+            lines += ["[[index]]", f"url = {_quoted(url)}"]
         if self.default:
-            lines += ["[[index]]", f"url = {json.dumps(self.default)}", "default = true"]
+            lines += ["[[index]]", f"url = {_quoted(self.default)}", "default = true"]
         return "\n".join(lines) + "\n"
 
 
@@ -197,6 +197,11 @@ def _without_name(index: str) -> str:
     """`NAME=URL`, as uv takes it -> URL."""
     name, separator, url = index.partition("=")
     return url if separator and re.fullmatch(r"[\w.-]+", name) else index
+
+
+def _quoted(*values: str) -> str:
+    """TOML strings, separated by commas. JSON's escapes are TOML's, but for one character that JSON leaves as it is."""
+    return ", ".join(json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f") for value in values)
 
 
 def _words(text: str) -> list[str]:

@@ -14,6 +14,7 @@ from appliance.deployments import prober
 from appliance.deployments.controller import DeploymentController
 from appliance.engine.labels import owner_of
 from appliance.engine.types import Container
+from appliance.errors import SpecError
 from appliance.settings import Settings
 from appliance.state import events, resources
 from appliance.state.db import Database
@@ -388,6 +389,27 @@ async def test_a_start_that_the_engine_refuses_is_told_and_tried_again(house: Ho
     house.engine.refuse_start = ""
     await house.settle()
     assert len(house.engine.containers) == 1
+
+
+async def test_nothing_said_of_a_generation_is_left_over_from_the_one_before(house: House) -> None:
+    house.declare(spec("one"))
+    await house.settle()
+    told: list[tuple[int, str]] = []
+    set_status = resources.set_status
+
+    def record(*arguments: Any, **more: Any) -> bool:
+        told.append((more["generation"], more["phase"]))
+        return set_status(*arguments, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resources, "set_status", record)
+        house.declare(spec("two"))
+        await house.settle()
+        assert next(phase for generation, phase in told if generation == 2) == "Updating"
+        house.declare({"image": 7})
+        with pytest.raises(SpecError):
+            await house.controller.reconcile(house.row.uid)
+        assert told[-1] == (3, "Degraded")
 
 
 async def test_while_the_front_door_is_down_nobody_leaves_and_replicas_are_healed(house: House) -> None:

@@ -264,7 +264,7 @@ EVENTS = st.tuples(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(EVENTS, max_size=30))
 def test_the_laws_hold_in_every_history_and_every_pass_settles(history: list[tuple[str, int]]) -> None:
     world = World()
@@ -274,7 +274,7 @@ def test_the_laws_hold_in_every_history_and_every_pass_settles(history: list[tup
         world.settle()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(EVENTS, max_size=30))
 def test_once_all_is_well_the_declared_replicas_serve_and_nothing_else_is_left(
     history: list[tuple[str, int]],

@@ -115,7 +115,7 @@ def test_an_event_with_a_detail_in_its_action() -> None:
 
 
 def test_an_image() -> None:
-    config = {
+    config: dict[str, Any] = {
         "Env": ["PATH=/bin:/usr/bin", "EMPTY=", "A=b=c"],
         "Cmd": ["bash"],
         "Entrypoint": None,

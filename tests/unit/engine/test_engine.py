@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,12 @@ async def test_waiting_for_what_is_gone_ends(fake: FakeEngine) -> None:
         await engine_at(fake).wait("c1")
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110 - what is waited for happens in another thread
+            await asyncio.sleep(0.01)
+
+
 async def take(events: Any, count: int) -> list[EngineEvent]:
     async with asyncio.timeout(10):
         return [await anext(events) for _ in range(count)]
@@ -147,10 +153,10 @@ async def test_a_stream_is_resumed_from_the_last_event_to_the_nanosecond(fake: F
     await events.aclose()  # type: ignore[attr-defined]
 
 
-async def test_events_wait_for_an_engine_that_is_down(tmp_path: Path) -> None:
+async def test_events_wait_for_an_engine_that_is_down(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     events = Engine(instance="0badcafe", docker_host=f"unix://{tmp_path}/docker.sock").events()
     task = asyncio.ensure_future(take(events, 2))
-    await asyncio.sleep(0)
+    await until(lambda: "no events" in caplog.text)
     with fake_engine(tmp_path / "docker.sock") as server:
         server.events.put(event("create", 1))
         assert [found.action for found in await task] == ["resync", "create"]
@@ -160,9 +166,7 @@ async def test_events_wait_for_an_engine_that_is_down(tmp_path: Path) -> None:
 async def test_cancelling_whoever_follows_events_takes_no_time(fake: FakeEngine) -> None:
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(take(engine_at(fake).events(), 1))
-    async with asyncio.timeout(10):
-        while not fake.since:
-            await asyncio.sleep(0.01)
+    await until(lambda: bool(fake.since))
     begun = loop.time()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -200,7 +200,7 @@ def happen(world: World, event: str) -> None:
             world.now += 700
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(EVENTS, max_size=25))
 def test_every_history_settles_with_at_most_one_session(history: list[str]) -> None:
     world = World()
@@ -216,7 +216,7 @@ def test_every_history_settles_with_at_most_one_session(history: list[str]) -> N
             assert any(session.ready and session.state == "running" for session in world.sessions)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(EVENTS, max_size=25), st.booleans())
 def test_once_all_is_well_a_start_leads_to_running_and_a_delete_to_nothing(history: list[str], delete: bool) -> None:
     world = World()

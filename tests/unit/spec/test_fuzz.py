@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +16,12 @@ from appliance.errors import SpecError
 from appliance.spec.dump import to_yaml
 from appliance.spec.load import Loaded, load_text, parse
 from appliance.spec.models import KINDS
+from appliance.spec.tree import to_plain
+from appliance.spec.yaml import read_yaml
+from tests.unit.spec.test_deployment import NEWER, OLDER
+from tests.unit.spec.test_workflow import WHOLE
+
+LAB = "{kind: notebook, name: lab, image: a, command: [b], env: {A: b}, machine: C4, gpus: 1, datasets: {m: {ref: d}}}"
 
 VOCABULARY = """
 on true jobs defaults inputs context timeout kind name image apiVersion port resources env command models integrations
@@ -38,7 +47,7 @@ PIECES = [
 
 words = st.sampled_from(WORDS) | st.text(max_size=8)
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | words
-trees = st.recursive(leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words, inner), max_leaves=30)
+trees = st.recursive(leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words, inner), max_leaves=15)
 documents = st.dictionaries(words, trees, max_size=8)
 texts = st.lists(st.sampled_from(WORDS + PIECES) | st.text(max_size=3), max_size=60).map("".join)
 
@@ -69,7 +78,7 @@ def check(text: str | bytes, file: str) -> None:
         assert (again.name, again.spec) == (one.name, one.spec)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200), st.sampled_from(["x.yaml", "x.json", "x.jsonc", "stdin"]))
 @example(b"%YAML 1.1\n---\na: 1", "x.yaml")
 @example(b'"\\U99999999"', "x.yaml")
@@ -79,32 +88,51 @@ def test_any_bytes(text: bytes, file: str) -> None:
     check(text, file)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(texts, st.sampled_from(["x.yaml", "x.jsonc"]))
 def test_any_text_of_the_right_letters(text: str, file: str) -> None:
     check(text, file)
 
 
+@settings(max_examples=40, deadline=None)
+@given(documents, st.booleans())
+def test_any_structure(document: dict[str, Any], as_yaml: bool) -> None:
+    check(to_yaml(document) if as_yaml else json.dumps(document), "x.yaml" if as_yaml else "x.json")
+
+
+BASES = [to_plain(root) for text in (WHOLE, OLDER, NEWER, LAB) if (root := read_yaml(text, "x.yaml")[0].root)]
+new_values: st.SearchStrategy[Any] = leaves | st.just([]) | st.just({})
+changes = st.tuples(st.integers(0, 10_000), st.sampled_from(["value", "key", "drop"]), words, new_values)
+
+
 @settings(max_examples=300, deadline=None)
-@given(documents)
-def test_any_structure(document: dict[str, Any]) -> None:
+@given(st.sampled_from(BASES), st.lists(changes, min_size=1, max_size=3), st.sampled_from(KINDS))
+def test_a_valid_spec_with_any_parts_changed(base: Any, changed: list[Any], kind: Any) -> None:
+    document = copy.deepcopy(base)
+    for where, how, key, value in changed:
+        places = list(places_in(document))
+        holder, old_key = places[where % len(places)]
+        change(holder, old_key, how, key, value)
     check(json.dumps(document), "x.json")
+    with contextlib.suppress(SpecError):
+        assert parse(kind, "a", document).name == "a"
 
 
-@settings(max_examples=100, deadline=None)
-@given(documents)
-def test_any_structure_as_yaml(document: dict[str, Any]) -> None:
-    check(to_yaml(document), "x.yaml")
+def places_in(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every member of every list and map, as its holder and its key or index."""
+    for key, inner in list(value.items()) if isinstance(value, dict) else enumerate(value):
+        yield value, key
+        if isinstance(inner, (dict, list)):
+            yield from places_in(inner)
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.sampled_from(KINDS), words, documents)
-def test_any_stored_document(kind: Any, name: str, document: dict[str, Any]) -> None:
-    try:
-        spec = parse(kind, name, document)
-    except SpecError:
+def change(holder: Any, key: Any, how: str, new_key: str, value: Any) -> None:
+    if how == "value" or isinstance(holder, list):
+        holder[key] = value
         return
-    assert spec.name == name
+    old = holder.pop(key)
+    if how == "key":
+        holder[new_key] = old
 
 
 JOBS = "abcd"
@@ -120,7 +148,7 @@ jobs = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.sampled_from(JOBS), jobs, min_size=1))
 def test_a_workflow_is_valid_exactly_when_every_input_comes_from_a_job_it_waits_for(found: dict[str, Any]) -> None:
     needs = {name: job.get("needs", []) for name, job in found.items()}

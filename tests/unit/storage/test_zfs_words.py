@@ -43,14 +43,14 @@ def test_mounts_are_read_as_the_kernel_writes_them() -> None:
     text = (
         "22 1 254:0 / / rw,relatime shared:1 master:2 - ext4 /dev/vda rw\n"
         "44 27 0:40 / /srv/my\\040volumes/a\\134b rw,noatime - fuse.zfs tank/volumes/a rw,user_id=0\n"
-        "45 44 0:41 / /srv/sealed ro - zfs tank/volumes/b rw,xattr\n"
+        "45 44 0:41 / /srv/sealed ro master:7 - zfs tank/volumes/b rw,xattr\n"
         "\n"
         "broken line\n"
     )
     assert parse_mountinfo(text) == [
-        Mount("/", "ext4", "/dev/vda", True),
-        Mount("/srv/my volumes/a\\b", "fuse.zfs", "tank/volumes/a", True),
-        Mount("/srv/sealed", "zfs", "tank/volumes/b", False),
+        Mount("/", "ext4", "/dev/vda", True, False),
+        Mount("/srv/my volumes/a\\b", "fuse.zfs", "tank/volumes/a", True, True),
+        Mount("/srv/sealed", "zfs", "tank/volumes/b", False, False),
     ]
 
 

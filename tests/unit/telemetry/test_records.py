@@ -24,7 +24,7 @@ def texts(joiner: Joiner, block: bytes, redactor: Redactor = NONE) -> list[str]:
 
 def test_a_record_is_a_line() -> None:
     [(at, is_error, text)] = Joiner().feed(record("hello\n", "stderr"), NONE)
-    assert at.isoformat() == "2025-01-02T03:04:05.123456+00:00"
+    assert at.isoformat() == "2025-01-02T03:04:05.123456"
     assert is_error
     assert text == "hello"
 
@@ -33,7 +33,7 @@ def test_a_record_is_a_line() -> None:
 def test_times_as_the_engine_writes_them(time: str) -> None:
     joiner = Joiner()
     [(at, _, _)] = joiner.feed(record("x\n", time=time), NONE)
-    assert int(at.timestamp()) == 1735787045
+    assert at.isoformat().startswith("2025-01-02T03:04:05")
     assert joiner.damaged == 0
 
 

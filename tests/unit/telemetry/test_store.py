@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from appliance.telemetry.query import read_cursor
 from appliance.telemetry.store import FULL_BYTES, Batch, Store
 from appliance.telemetry.tail import Position
 
-AT = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
+AT = datetime(2025, 1, 2, 3, 4, 5)  # noqa: DTZ001
 
 
 @pytest.fixture

@@ -158,6 +158,7 @@ def test_a_removed_container_is_read_to_its_end(engine: EngineLog, path: Path) -
     write(engine, 2)
     path.unlink()
     path.parent.rmdir()
+    assert not tail.removed
     assert read_all(tail) == numbers(1, 2)
     assert tail.removed
     tail.close()

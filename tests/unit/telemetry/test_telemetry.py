@@ -165,6 +165,19 @@ async def test_drain_reads_what_it_held_open_of_a_removed_container(opened: Open
             assert texts(await telemetry.logs(LogQuery())) == ["one", "two"]
 
 
+async def test_a_container_that_was_removed_behind_our_back_is_let_go(opened: Opener, tmp_path: Path) -> None:
+    with Box(tmp_path, "nb") as box, Box(tmp_path, "never-seen") as other:
+        async with opened() as telemetry:
+            telemetry.attach(box.source, box.path)
+            box.log.print("one\nand no newline")
+            await until(telemetry, LogQuery(), 1)
+            shutil.rmtree(box.path.parent)
+            shutil.rmtree(other.path.parent)
+            telemetry.attach(other.source, other.path)
+            assert texts(await until(telemetry, LogQuery(), 2)) == ["one", "and no newline"]
+            await eventually(lambda: not telemetry._reader._followers)
+
+
 async def test_a_log_that_cannot_be_read_stops_no_other(opened: Opener, tmp_path: Path) -> None:
     bad = tmp_path / "folder.log"
     bad.mkdir()

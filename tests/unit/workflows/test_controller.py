@@ -14,7 +14,7 @@ from appliance.workflows import exchange
 from appliance.workflows.jobs import DRAIN_TRIES
 from appliance.workflows.submit import cancel_run, start_run
 from tests.conftest import Clock
-from tests.unit.workflows.fakes import Bench, Inside, flow, script
+from tests.unit.workflows.fakes import Bench, Inside, Killed, flow, script
 
 pytestmark = pytest.mark.anyio
 
@@ -187,6 +187,27 @@ async def test_cancel_stops_what_runs_and_leaves_nothing(bench: Bench) -> None:
     assert bench.engine.starts == ["quick", "slow"]
     assert bench.leftovers() == []
     assert bench.datasets.versions("digits") == []
+
+
+async def test_a_cancel_after_the_commit_comes_too_late_for_that_job(bench: Bench) -> None:
+    bench.datasets.create("digits")
+    outputs = {"d": {"type": "dataset", "with": {"ref": "digits"}}}
+    run = bench.submit(flow(make=script(outputs=outputs), after=script("make")))
+
+    def kill_after_commit(call: str) -> None:
+        if call == "commit done" and any(version.committed for version in bench.datasets.versions("digits")):
+            bench.watch(lambda call: None)
+            bench.queue.clear()
+            raise Killed
+
+    bench.watch(kill_after_commit)
+    while not bench.kills:
+        await bench.settle_some(1)
+    cancel_run(bench.db, run.id, now=bench.clock())
+    await bench.settle()
+    assert bench.phases(run) == {"make": "Succeeded", "after": "Canceled"}
+    assert bench.run(run).phase == "Canceled"
+    assert len(bench.datasets.versions("digits")) == 1
 
 
 async def test_a_run_that_has_ended_cannot_be_canceled(bench: Bench) -> None:

@@ -1,0 +1,176 @@
+"""What Images decides: when it builds, when it adopts, and who shares a build. The engine is a stand-in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.engine.docker import Engine
+from appliance.engine.images import Images
+from appliance.engine.recipes import turn as turns
+from appliance.engine.recipes.base import BASE
+from appliance.engine.recipes.recipe import RECIPE_LABEL, Progress, Recipe
+from appliance.errors import ApplianceError, EngineError
+from tests.unit.engine.fake import FakeEngine, fake_engine
+
+pytestmark = pytest.mark.anyio
+
+INSPECT = f"GET /images/{BASE.ref}/json"
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[FakeEngine]:
+    with fake_engine(tmp_path / "docker.sock") as server:
+        server.answers["GET /images/json"] = (200, [])
+        yield server
+
+
+class Builder:
+    """Builds when it is told to, and counts."""
+
+    def __init__(self) -> None:
+        self.built = 0
+        self.go = asyncio.Event()
+        self.fails: ApplianceError | None = None
+
+    async def base(self, recipe: Recipe, digest: str, progress: Progress) -> str:
+        self.built += 1
+        progress(f"{recipe.name}: building")
+        await self.go.wait()
+        if self.fails:
+            raise self.fails
+        return f"sha256:{self.built}"
+
+
+@pytest.fixture
+def images(fake: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Images:
+    monkeypatch.setattr(turns, "lock_path", lambda: tmp_path / "lock")
+    engine = Engine(instance="0badcafe", docker_host=fake.host)
+    return Images(engine, base_image="python:3", work_dir=tmp_path / "home")
+
+
+@pytest.fixture
+def builder(images: Images, monkeypatch: pytest.MonkeyPatch) -> Builder:
+    builder = Builder()
+    monkeypatch.setattr(images, "_builder", builder)
+    return builder
+
+
+def image(digest: str) -> tuple[int, Any]:
+    return 200, {"Id": "sha256:here", "Config": {"Labels": {RECIPE_LABEL: digest}}}
+
+
+async def begun(builder: Builder, times: int = 1) -> None:
+    async with asyncio.timeout(10):
+        while builder.built < times:  # noqa: ASYNC110 - the engine's answers come from another thread
+            await asyncio.sleep(0.01)
+
+
+async def test_an_image_of_this_recipe_is_not_built_again(fake: FakeEngine, images: Images, builder: Builder) -> None:
+    fake.answers[INSPECT] = image(images.digest(BASE))
+    assert await images.ensure("appliance/base") == "sha256:here"
+    assert builder.built == 0
+
+
+async def test_an_image_of_another_recipe_is_built_again(fake: FakeEngine, images: Images, builder: Builder) -> None:
+    fake.answers[INSPECT] = image("old")
+    builder.go.set()
+    assert await images.ensure("appliance/base") == "sha256:1"
+
+
+async def test_an_image_that_lost_its_name_gets_it_back(fake: FakeEngine, images: Images, builder: Builder) -> None:
+    theirs, ours = {"Id": "sha256:derived", "Created": 9}, {"Id": "sha256:ours", "Created": 5}
+    fake.answers["GET /images/json"] = (200, [theirs, ours])
+    fake.answers["POST /images/sha256:ours/tag"] = (201, "")
+    assert await images.ensure("appliance/base") == "sha256:ours"
+    assert builder.built == 0
+    assert "POST /images/sha256:ours/tag" in fake.requests
+
+
+async def test_calls_for_the_same_image_share_one_build(images: Images, builder: Builder) -> None:
+    lines: list[str] = []
+    first = asyncio.create_task(images.ensure("appliance/base"))
+    await begun(builder)
+    second = asyncio.create_task(images.ensure("appliance/base:latest", lines.append))
+    await asyncio.sleep(0.05)
+    builder.go.set()
+    assert list(await asyncio.gather(first, second)) == ["sha256:1", "sha256:1"]
+    assert builder.built == 1
+
+
+async def test_a_build_goes_on_while_one_caller_waits(images: Images, builder: Builder, fake: FakeEngine) -> None:
+    first = asyncio.create_task(images.ensure("appliance/base"))
+    await begun(builder)
+    asked = fake.requests.count(INSPECT)
+    second = asyncio.create_task(images.ensure("appliance/base"))
+    async with asyncio.timeout(10):
+        while fake.requests.count(INSPECT) == asked:  # noqa: ASYNC110 - see above
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    builder.go.set()
+    assert await second == "sha256:1"
+    assert builder.built == 1
+
+
+async def test_a_build_that_nobody_waits_for_is_given_up(images: Images, builder: Builder) -> None:
+    task = asyncio.create_task(images.ensure("appliance/base"))
+    await begun(builder)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    builder.go.set()
+    assert await images.ensure("appliance/base") == "sha256:2"
+
+
+async def test_a_failed_build_is_tried_again_by_the_next_call(images: Images, builder: Builder) -> None:
+    builder.go.set()
+    builder.fails = EngineError("no network")
+    with pytest.raises(EngineError, match="no network"):
+        await images.ensure("appliance/base")
+    builder.fails = None
+    assert await images.ensure("appliance/base") == "sha256:2"
+
+
+async def test_a_listener_that_fails_does_not_stop_a_build(images: Images, builder: Builder) -> None:
+    def broken(line: str) -> None:
+        raise RuntimeError(line)
+
+    builder.go.set()
+    assert await images.ensure("appliance/base", broken) == "sha256:1"
+
+
+async def test_two_appliances_build_in_turns(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    async def build(name: str) -> None:
+        async with turns.turn(name, order.append, tmp_path / "lock"):
+            order.append(f"{name} begins")
+            await asyncio.sleep(0.01)
+            order.append(f"{name} ends")
+
+    async with asyncio.timeout(10):
+        await asyncio.gather(build("one"), build("two"))
+    assert order == [
+        "one begins",
+        "two: waiting for another image build on this machine",
+        "one ends",
+        "two begins",
+        "two ends",
+    ]
+
+
+async def test_without_a_lock_file_builds_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with turns.turn("one", print, tmp_path / "none" / "lock"):
+        assert "not taken in turns" in caplog.text
+
+
+async def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "lock").symlink_to(tmp_path / "victim")
+    async with turns.turn("one", print, tmp_path / "lock"):
+        assert not (tmp_path / "victim").exists()
