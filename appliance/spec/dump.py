@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from appliance.errors import NotFound, UsageError
-
-LARGEST_FILE = 1 << 20
+from appliance.errors import NotFound, SpecError, UsageError
+from appliance.spec.tree import MAX_BYTES, to_plain
+from appliance.spec.yaml import read_yaml
 
 
 def to_yaml(value: Any) -> str:
@@ -26,18 +25,21 @@ def to_yaml(value: Any) -> str:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """A file of run inputs: YAML or JSON whose top level is a mapping, at most 1 MiB."""
+    """A file of run inputs: one YAML or JSON mapping, under the same limits as a spec."""
     try:
         with path.open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
+            content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise NotFound(f"cannot be read: {error.strerror}", where=str(path)) from None
-    if len(content) > LARGEST_FILE:
-        raise UsageError("larger than 1 MiB", where=str(path))
+    if len(content) > MAX_BYTES:
+        raise UsageError(f"larger than {MAX_BYTES} bytes", where=str(path))
     try:
-        found = YAML(typ="safe", pure=True).load(content)
-    except (YAMLError, ValueError) as error:
-        raise UsageError(f"not valid YAML: {error}", where=str(path)) from None
-    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        documents = read_yaml(content.decode("utf-8"), str(path))
+    except UnicodeDecodeError:
+        raise UsageError("the file is not UTF-8 text", where=str(path)) from None
+    if problems := [problem for document in documents for problem in document.problems.in_order()]:
+        raise SpecError(problems)
+    found = to_plain(documents[0].root) if len(documents) == 1 and documents[0].root else None
+    if not isinstance(found, dict):
         raise UsageError("must be a mapping of input names", where=str(path), hint='such as {"seed": {"value": "7"}}')
     return found

@@ -47,7 +47,7 @@ class Tail:
 
     def __init__(self, path: Path, position: Position | None = None) -> None:
         self.gaps = 0
-        """Times that files were removed or emptied before they were read: lines are missing."""
+        """Times that files were removed or emptied, perhaps before all of them was read: lines may be missing."""
         self.position = position
         """Up to where `read` has answered; None before that."""
         self._path = path

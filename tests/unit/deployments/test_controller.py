@@ -23,7 +23,7 @@ from appliance.state.resources import Resource
 from appliance.storage.directory import DirectoryStore
 from appliance.vault.secrets import Secrets
 from tests.conftest import Clock
-from tests.unit.notebooks.rooms import FakeEngine, FakeImages, FakeRouter, FakeTelemetry
+from tests.unit.notebooks.rooms import FakeEngine, FakeImages, FakeRouter, FakeTelemetry, Killed, Mortality
 
 pytestmark = pytest.mark.anyio
 
@@ -427,3 +427,40 @@ async def test_while_the_front_door_is_down_nobody_leaves_and_replicas_are_heale
     house.router.down = False
     await house.settle()
     assert house.served == short(house.running("two"))
+
+
+async def test_a_kill_at_any_instant_of_an_update_is_healed_by_the_next_daemon(house: House) -> None:
+    """Another revision over one that serves; killed once, at every instant in turn, while nobody stops serving."""
+    rooms: tuple[tuple[object, tuple[str, ...]], ...] = (
+        (house.engine, ("create", "start", "stop", "remove")),
+        (house.router, ("set_route", "drain")),
+        (house.telemetry, ("drain",)),
+    )
+    house.declare(spec("image-0"))
+    await house.settle()
+    for instant in range(200):
+        mortality = Mortality(instant)
+        for room, names in rooms:
+            mortality.watch(room, *names)
+        house.router.history.clear()
+        image = f"image-{instant + 1}"
+        house.declare(spec(image))
+        survived = False
+        try:
+            await house.until(lambda: mortality.dead or len(house.running()) == len(house.served) == 2)
+            survived = not mortality.dead and len(house.running(image)) == 2
+        except Killed:
+            pass
+        await house.controller.close()
+        for room, names in rooms:
+            for name in names:
+                delattr(room, name)
+        house.controller = house.another()
+        await house.settle()
+        assert house.served == short(house.running(image))
+        assert len(house.engine.containers) == 2
+        assert all(targets for _, targets in house.router.history), "nobody served for a moment"
+        if survived:
+            assert instant > 20
+            return
+    raise AssertionError("the update never ended")

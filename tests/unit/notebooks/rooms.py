@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from appliance.engine.labels import PREFIX
 from appliance.engine.types import Container, ContainerSpec
@@ -132,3 +133,37 @@ class FakeTelemetry:
     async def drain(self, source: LogSource, log_path: Path, *, timeout_s: float = 30) -> None:
         self.attached.discard(source.container)
         self.drained.append(source.container)
+
+
+class Killed(BaseException):
+    """The daemon's process is gone."""
+
+
+class Mortality:
+    """Kills the daemon at the n-th instant: before or after a call that leaves a mark outside."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+        self.dead = False
+
+    def watch(self, room: object, *names: str) -> None:
+        for name in names:
+            setattr(room, name, self._mortal(getattr(room, name)))
+
+    def revive(self) -> None:
+        self.left, self.dead = 10**9, False
+
+    def _instant(self) -> None:
+        self.left -= 1
+        self.dead = self.dead or self.left < 0
+        if self.dead:
+            raise Killed
+
+    def _mortal(self, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def mortal(*arguments: Any, **more: Any) -> Any:
+            self._instant()
+            result = await call(*arguments, **more)
+            self._instant()
+            return result
+
+        return mortal

@@ -20,7 +20,7 @@ from appliance.state.resources import Resource
 from appliance.storage.directory import DirectoryStore
 from appliance.vault.secrets import Secrets
 from tests.conftest import Clock
-from tests.unit.notebooks.rooms import FakeEngine, FakeImages, FakeRouter, FakeTelemetry
+from tests.unit.notebooks.rooms import FakeEngine, FakeImages, FakeRouter, FakeTelemetry, Killed, Mortality
 
 pytestmark = pytest.mark.anyio
 
@@ -474,3 +474,44 @@ async def test_a_front_door_that_is_down_is_told_and_does_not_hold_up_the_sessio
     house.router.down = True
     house.ask("stopped")
     await house.run("Stopped")
+
+
+async def test_a_kill_at_any_instant_is_healed_by_the_next_daemon(house: House) -> None:
+    """Start, stop and start again; killed once, at every instant in turn."""
+    rooms = (
+        (house.engine, ("create", "start", "stop", "remove")),
+        (house.router, ("set_route",)),
+        (house.telemetry, ("drain",)),
+        (house.workspaces, ("open", "snapshot")),
+    )
+    house.declare()
+    for instant in range(200):
+        mortality = Mortality(instant)
+        for room, names in rooms:
+            mortality.watch(room, *names)
+        survived = False
+        try:
+            await house.run("Running")
+            house.ask("stopped")
+            await house.run("Stopped")
+            survived = not mortality.dead
+        except Killed:
+            await house.controller.close()
+        for room, names in rooms:
+            for name in names:
+                delattr(room, name)
+        if survived:
+            assert instant > 20
+            return
+        house.clock.now += 60
+        house.controller = house.another()
+        house.ask("running")
+        row = await house.run("Running")
+        (container,) = house.engine.containers.values()
+        assert row.status["container"] == container.id
+        assert house.targets == [house.engine.port]
+        house.ask("stopped")
+        await house.run("Stopped")
+        assert house.engine.containers == {}
+        house.ask("running")
+    raise AssertionError("the history never ended")

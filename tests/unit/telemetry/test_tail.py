@@ -276,4 +276,5 @@ def test_every_line_once_and_in_order(steps: list[str]) -> None:
         engine.close()
         tail.close()
         assert found == numbers(*range(written))
-        assert tail.gaps == 0
+        if "resume" not in steps:  # a file that was read to its end and then removed cannot be told from a loss
+            assert tail.gaps == 0
