@@ -77,6 +77,7 @@ class House:
                 self._tell(
                     "engine", True, f"Docker {info.version}, {info.storage_driver}, cgroup v{info.cgroup_version}"
                 )
+                await self.runs.sweep()
                 await self._catch_up()
                 async for event in self.parts.engine.events():
                     await self._on_event(event)

@@ -56,6 +56,11 @@ def clean(text: str) -> str:
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
+def one_line(message: str) -> str:
+    """A message with its next step, which stands on a line of its own, on one line."""
+    return "; ".join(line.strip() for line in message.splitlines())
+
+
 def age(then: float | None, now: float | None = None) -> str:
     """`42s`, `5m`, `3h`, `2d`; `-` for never."""
     if not then:

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"appliance {status['version']} at {status['url']}, up {up}, home {status['home']}")
     print()
     parts = [
-        (part["name"], "ok" if part["ok"] else "DEGRADED", part["message"].split("\n")[0]) for part in status["parts"]
+        (part["name"], "ok" if part["ok"] else "DEGRADED", render.one_line(part["message"])) for part in status["parts"]
     ]
     render.table(("part", "state", "detail"), parts, empty="the parts are still being looked at")
     for title, key in (("Running", "active"), ("Failed in the last day", "failed")):

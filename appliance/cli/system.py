@@ -127,7 +127,7 @@ def run_doctor(args: argparse.Namespace) -> int:
     except DaemonDown as error:
         rows.append(("daemon", False, f"{error.message}; {error.hint}"))
     for name, ok, text in rows:
-        print(f"{'ok  ' if ok else 'BAD '} {name:<12} {text}")
+        print(f"{'ok  ' if ok else 'BAD '} {name:<12} {render.one_line(text)}")
     return 0 if all(ok for _, ok, _ in rows) else 1
 
 

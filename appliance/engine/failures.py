@@ -72,6 +72,8 @@ def _next_step(message: str) -> str:
         return "install the NVIDIA container toolkit (./install.sh does), then restart the engine"
     if "address pool" in lowered:
         return "remove networks that nobody uses: `docker network prune`"
+    if "no such network interface" in lowered or "could not find bridge" in lowered:
+        return "the engine has lost its network; restart it: `systemctl restart docker`, or `service docker restart`"
     if "port is already allocated" in lowered or "address already in use" in lowered:
         return "another program has that port: `ss -ltnp` shows which"
     if "executable file not found" in lowered or "no such file or directory" in lowered:

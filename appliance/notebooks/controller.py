@@ -20,7 +20,7 @@ from appliance.datasets.datasets import Datasets
 from appliance.engine.docker import Engine
 from appliance.engine.images import Images
 from appliance.engine.types import Container
-from appliance.errors import ApplianceError, Conflict, NotFound, RouterError
+from appliance.errors import ApplianceError, Conflict, NotFound, RouterError, StorageError
 from appliance.history.undo import undo_target
 from appliance.history.workspaces import Workspaces
 from appliance.notebooks import jupyter, status
@@ -299,10 +299,18 @@ class NotebookController:
             self._routes[notebook.uid] = route
 
     async def _snapshot_once(self, notebook: Resource, cause: str, message: str) -> None:
-        """A step that is repeated after a kill does not fill the history with copies of one moment."""
+        """A step that is repeated after a kill does not fill the history with copies of one moment.
+
+        A snapshot that fails is told and holds up nothing: on a full disk the notebook is the way to free some space.
+        """
         newest = next(iter(self._workspaces.timeline(notebook.uid)), None)
-        if newest is None or (newest.cause, newest.message) != (cause, message):
+        if newest and (newest.cause, newest.message) == (cause, message):
+            return
+        try:
             await self._workspaces.snapshot(notebook.uid, cause=cause, message=message)
+        except StorageError as error:
+            text = f"no snapshot {message}: {error.message}; {error.hint}"
+            self._record(notebook, "SnapshotFailed", text, level="warning")
 
     def _give_token(self, notebook: Resource) -> None:
         """32 hex digits, as Gradient's; kept for the notebook's life, so that a bookmark stays good."""
@@ -331,9 +339,9 @@ class NotebookController:
         if notebook := resources.find_uid(self._db.read, uid):
             status.write_problem(self._db, notebook, error, now=self._clock())
 
-    def _record(self, notebook: Resource, reason: str, message: str) -> None:
+    def _record(self, notebook: Resource, reason: str, message: str, *, level: events.Level = "info") -> None:
         with self._db.write() as db:
-            events.record(db, self.kind, notebook.name, reason, message, now=self._clock())
+            events.record(db, self.kind, notebook.name, reason, message, now=self._clock(), level=level)
 
     def _get(self, name: str) -> Resource:
         notebook = resources.get(self._db.read, self.kind, name)

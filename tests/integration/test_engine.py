@@ -320,7 +320,8 @@ class PrivateEngine:
         places += [f"--pidfile={self._folder}/pid", f"--host={self.host}"]
         alone = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver=vfs"]
         log = (self._folder / "log").open("ab")
-        self._process = subprocess.Popen(["dockerd", *places, *alone], stdout=log, stderr=log)
+        # In a network of its own: without a bridge it would take the machine's docker0 away from the real engine.
+        self._process = subprocess.Popen(["unshare", "--net", "dockerd", *places, *alone], stdout=log, stderr=log)
         log.close()
 
     def stop(self) -> None:

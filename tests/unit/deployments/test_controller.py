@@ -103,7 +103,9 @@ class House:
 
     async def settle(self) -> Resource:
         """Ready, and nothing left of what was before."""
-        return await self.until(lambda: self.row.phase == "Ready" and len(self.running()) == len(self.served))
+        return await self.until(
+            lambda: self.row.phase == "Ready" and len(self.engine.containers) == len(self.running()) == len(self.served)
+        )
 
     def running(self, image: str = "") -> list[Container]:
         found = [one for one in self.engine.containers.values() if one.state == "running"]
@@ -446,9 +448,13 @@ async def test_a_kill_at_any_instant_of_an_update_is_healed_by_the_next_daemon(h
         image = f"image-{instant + 1}"
         house.declare(spec(image))
         survived = False
+
+        def over(mortality: Mortality = mortality, image: str = image) -> bool:
+            return mortality.dead or (len(house.engine.containers) == 2 == len(house.running(image)))
+
         try:
-            await house.until(lambda: mortality.dead or len(house.running()) == len(house.served) == 2)
-            survived = not mortality.dead and len(house.running(image)) == 2
+            await house.until(over)
+            survived = not mortality.dead
         except Killed:
             pass
         await house.controller.close()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from appliance.datasets.datasets import Datasets
-from appliance.errors import Conflict, EngineDown, NotFound, StorageError
+from appliance.errors import Conflict, EngineDown, NoSpace, NotFound, StorageError
 from appliance.history.workspaces import Workspaces
 from appliance.notebooks.controller import NotebookController
 from appliance.settings import Settings
@@ -364,6 +364,20 @@ async def test_a_rollback_that_fails_half_way_starts_the_notebook_again(
         await house.controller.rollback("nb", kept.id)
     assert house.hints[-1] == house.row.uid
     await house.run("Running")
+
+
+async def test_a_full_disk_costs_the_snapshot_and_not_the_session(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(uid: str, *, cause: str, message: str = "") -> None:
+        raise NoSpace("the disk is full", hint="free some space")
+
+    monkeypatch.setattr(house.workspaces, "snapshot", fail)
+    house.declare()
+    await house.run("Running")
+    house.ask("stopped")
+    await house.run("Stopped")
+    assert house.reasons.count("SnapshotFailed") == 2
 
 
 async def test_a_pass_waits_for_an_operation_on_the_history(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
