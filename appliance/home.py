@@ -22,7 +22,7 @@ def prepare(settings: Settings) -> None:
             folder.chmod(0o711)
         for folder in (settings.volumes_dir, settings.router_dir):
             folder.mkdir(exist_ok=True)
-        settings.specs_dir.mkdir(exist_ok=True, mode=0o755)
+        settings.specs_dir.mkdir(exist_ok=True)
     except OSError as error:
         raise ApplianceError(
             f"the home folder cannot be used: {error.strerror}",

@@ -56,7 +56,7 @@ def run_serve(args: argparse.Namespace) -> int:
     logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("urllib3", "docker", "watchdog", "httpcore2", "httpx2", "httpx", "httpcore", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    os.umask(0o022)
+    os.umask(0o077)  # what is written is the owner's; what others may reach says so itself
     asyncio.run(Daemon(load()).run())
     return 0
 

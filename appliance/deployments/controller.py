@@ -53,6 +53,12 @@ Seen = Mapping[Replica, Container]
 
 
 @dataclass(frozen=True, slots=True)
+class Leaving:
+    replica: Replica
+    task: asyncio.Task[None]
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """One deployment as declared, and the specs its replicas may be of."""
 
@@ -111,14 +117,14 @@ class DeploymentController:
             secrets=vault.values,
         )
         self._making = Making(replicas=self._replicas, models=models, vault=vault)
-        self._leaving: defaultdict[str, dict[str, asyncio.Task[None]]] = defaultdict(dict)
+        self._leaving: defaultdict[str, dict[str, Leaving]] = defaultdict(dict)
         """uid -> container id -> its way out."""
         self._routes: dict[str, Route] = {}
         """uid -> the route the front door was last given; empty at first, so each is given again after a restart."""
 
     async def close(self) -> None:
         """Ends the probes and gives up what is under way beside the loop. Replicas go on."""
-        tasks = [task for leaving in self._leaving.values() for task in leaving.values()]
+        tasks = [one.task for leaving in self._leaving.values() for one in leaving.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -193,7 +199,8 @@ class DeploymentController:
                 return Image("failed", message=found, retry_at=self._clock() + MISSING_EVERY_S)
             self._preparing.forget(uid)
             pin = found
-        if view.deployment.status.get("since", {}).get("generation") != view.wanted.generation:
+        known = view.deployment.status.get("since", {}).get("generation")
+        if view.pin is None or known != view.wanted.generation:
             status.pin(self._db, view.deployment, view.wanted, pin, warnings(spec), now=self._clock())
             return None
         return Image("ready")
@@ -206,7 +213,7 @@ class DeploymentController:
             wanted=view.wanted,
             stable=stable if stable and (stable.digest in view.specs or not stable.replicas) else None,
             replicas=replicas,
-            leaving=len(self._leaving[view.deployment.uid]),
+            leaving=tuple(one.replica for one in self._leaving[view.deployment.uid].values()),
             prepared=image.state,
             prepare_message=image.message,
             prepare_retry_at=image.retry_at,
@@ -225,8 +232,10 @@ class DeploymentController:
             await self._replicas.start(replica)
         await asyncio.gather(*(self._halt(deployment, replica) for replica in plan.halt))
         for replica in plan.retire:
-            way_out = self._leave(deployment, replica, seen[replica])
-            self._leaving[deployment.uid][replica.id] = asyncio.create_task(way_out, name=f"{replica.id[:12]} leaves")
+            way_out = asyncio.create_task(
+                self._leave(deployment, replica, seen[replica]), name=f"{replica.part} leaves"
+            )
+            self._leaving[deployment.uid][replica.id] = Leaving(replica, way_out)
         return bool(plan.prepare or plan.make or plan.start or plan.halt or plan.retire)
 
     async def _make(self, view: View, place: Place) -> None:

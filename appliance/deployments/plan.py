@@ -9,7 +9,8 @@ Replicas belong to a revision by digest, not by generation: to scale, or to appl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -83,7 +84,7 @@ class Facts:
     """The last revision that became ready as a whole; None: none yet."""
     replicas: tuple[Replica, ...] = ()
     """Without those that are leaving already."""
-    leaving: int = 0
+    leaving: tuple[Replica, ...] = ()
     prepared: Literal["unknown", "busy", "ready", "failed"] = "unknown"
     """Whether the wanted revision's image and models are here."""
     prepare_message: str = ""
@@ -127,11 +128,11 @@ def decide(facts: Facts, now: float) -> Plan:
     wanted = facts.wanted
     if wanted.replicas == 0:
         return _disable(facts)
-    current = _upkeep(wanted, facts.replicas, now)
+    current = _upkeep(wanted, facts, now)
     able = [replica for replica in current.kept if replica.able]
     complete = len(able) >= wanted.replicas
     fallback = _fallback(facts)
-    old = _upkeep(fallback, facts.replicas, now) if fallback and not complete else _Upkeep()
+    old = _upkeep(fallback, facts, now) if fallback and not complete else _Upkeep()
     known = {replica.id for upkeep in (current, old) for replica in (*upkeep.kept, *upkeep.retire)}
     others = [replica for replica in facts.replicas if replica.id not in known]
     serve = _serve(facts, able, old.kept, others, complete=complete)
@@ -161,7 +162,7 @@ def streak(ended: Replica) -> int:
 
 
 def _disable(facts: Facts) -> Plan:
-    left = len(facts.replicas) + facts.leaving
+    left = len(facts.replicas) + len(facts.leaving)
     if left:
         return Plan("Updating", f"{left} replicas are ending", retire=facts.replicas)
     return Plan("Disabled", "no replica is declared; the data of its models is kept", complete=True)
@@ -173,10 +174,10 @@ def _fallback(facts: Facts) -> Revision | None:
     return stable if stable and stable.replicas and stable.digest != facts.wanted.digest else None
 
 
-def _upkeep(revision: Revision, replicas: Iterable[Replica], now: float) -> _Upkeep:
+def _upkeep(revision: Revision, facts: Facts, now: float) -> _Upkeep:
     """Keep the newest replica of each place, the best places first; make what is missing or due for a restart."""
     places: dict[int, list[Replica]] = {}
-    for replica in replicas:
+    for replica in facts.replicas:
         if replica.digest == revision.digest:
             places.setdefault(replica.index, []).append(replica)
     newest = {index: max(found, key=lambda one: (one.restarts, one.generation)) for index, found in places.items()}
@@ -191,7 +192,9 @@ def _upkeep(revision: Revision, replicas: Iterable[Replica], now: float) -> _Upk
             upkeep.make.append(Place(revision, replica.index, replica.restarts + 1, streak(replica)))
         else:
             upkeep.wake.append(restart_at(replica))
-    free = (index for index in range(len(places) + revision.replicas) if index not in places)
+    # a replica that is leaving has its name until it is gone
+    taken = {*places, *(replica.index for replica in facts.leaving if replica.generation == revision.generation)}
+    free = (index for index in itertools.count() if index not in taken)
     upkeep.make += [Place(revision, next(free)) for _ in range(revision.replicas - len(kept))]
     return upkeep
 
@@ -225,7 +228,8 @@ def _late(facts: Facts, now: float) -> bool:
 
 
 def _was_whole(facts: Facts) -> bool:
-    return facts.stable is not None and facts.stable.generation == facts.wanted.generation
+    stable, wanted = facts.stable, facts.wanted
+    return stable is not None and (stable.generation, stable.digest) == (wanted.generation, wanted.digest)
 
 
 def _wake(facts: Facts, current: _Upkeep, old: _Upkeep, *, complete: bool, now: float) -> float | None:
@@ -256,7 +260,7 @@ def _message(facts: Facts, kept: Sequence[Replica], serve: Sequence[Replica], *,
     wanted = facts.wanted
     parts = [f"{sum(replica.able for replica in kept)} of {wanted.replicas} replicas ready"]
     if complete:
-        return "; ".join([*parts, *([f"{facts.leaving} others are leaving"] if facts.leaving else [])])
+        return "; ".join([*parts, *([f"{len(facts.leaving)} others are leaving"] if facts.leaving else [])])
     if facts.prepared != "ready" and facts.prepare_message:
         parts.insert(0, facts.prepare_message)
     elif not _was_whole(facts) and _late(facts, now):

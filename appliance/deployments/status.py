@@ -40,6 +40,7 @@ def describe_all(
         **before,
         "replicas": [_replica(replica, seen[replica], now) for replica in sorted(seen, key=_order)],
         "ready": sum(replica.able for replica in plan.serve),
+        "since": before.get("since", {}) if wanted.replicas else {},
         "generation_ready": stable.generation if stable else 0,
         "stable": _revision(stable) if stable else None,
         "pins": {digest: pin for digest, pin in before.get("pins", {}).items() if digest in digests},

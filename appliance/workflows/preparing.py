@@ -28,9 +28,7 @@ SHARED = "storage"
 
 
 async def resolve_inputs(rooms: Rooms, run: Run, workflow: Workflow, job: Job) -> dict[str, Any]:
-    """The job's inputs, fixed once and for all in its row before anything is made of them."""
-    if job.inputs:
-        return job.inputs
+    """The job's inputs, written to its row before anything is made of them."""
     outputs = {other.name: other.outputs for other in runs.jobs(rooms.db.read, run.id)}
     found = inputs.job_inputs(workflow.jobs[job.name], run.inputs, outputs, rooms.resolve)
     with rooms.db.write() as db:

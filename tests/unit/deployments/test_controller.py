@@ -393,6 +393,32 @@ async def test_a_start_that_the_engine_refuses_is_told_and_tried_again(house: Ho
     assert len(house.engine.containers) == 1
 
 
+async def test_stop_and_start_again_before_the_old_replicas_have_left(house: House) -> None:
+    house.declare(spec("one"))
+    await house.settle()
+    old = house.running()
+    house.router.gate.clear()
+    for desired in ("stopped", "running"):
+        with house.db.write() as db:
+            resources.set_desired(db, house.row.uid, desired, now=house.clock())
+        await house.controller.reconcile(house.row.uid)
+    row = await house.run("Ready")
+    assert len(house.served) == 2
+    assert not house.served & short(old)
+    assert row.status["generation_ready"] == row.generation == 1
+    house.router.gate.set()
+    await house.settle()
+    house.clock.now += 1000
+    with house.db.write() as db:
+        resources.set_desired(db, house.row.uid, "stopped", now=house.clock())
+    await house.run("Disabled")
+    with house.db.write() as db:
+        resources.set_desired(db, house.row.uid, "running", now=house.clock())
+    row = await house.run("Starting", "Preparing", "Failed", "Degraded")
+    assert row.phase in ("Starting", "Preparing")
+    await house.settle()
+
+
 async def test_nothing_said_of_a_generation_is_left_over_from_the_one_before(house: House) -> None:
     house.declare(spec("one"))
     await house.settle()

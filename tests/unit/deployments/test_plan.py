@@ -114,7 +114,7 @@ def test_scaling_down_takes_the_unready_first_then_the_last() -> None:
 def test_disabled_has_no_replicas_and_says_so() -> None:
     nothing = Revision(3, "", 0)
     assert decide(facts(nothing, A0, A1, stable=A), NOW).retire == (A0, A1)
-    leaving = decide(facts(nothing, stable=A, leaving=2), NOW)
+    leaving = decide(facts(nothing, stable=A, leaving=(A0, A1)), NOW)
     assert (leaving.phase, leaving.complete) == ("Updating", False)
     assert decide(facts(nothing, stable=A), NOW).phase == "Disabled"
 
@@ -152,6 +152,12 @@ def test_a_ready_replica_of_a_revision_that_never_became_whole_serves_until_the_
     assert (plan.serve, [gone.id for gone in plan.retire]) == ((A0,), ["1-1-0"])
 
 
+def test_a_start_right_after_a_stop_takes_no_name_of_those_that_leave() -> None:
+    stopped = Revision(1, "", 0)
+    plan = decide(facts(A, stable=stopped, leaving=(A0, A1)), NOW)
+    assert (plan.phase, plan.make) == ("Starting", (Place(A, 2), Place(A, 3)))
+
+
 @dataclass
 class World:
     """A deployment's surroundings, obeying each plan as the controller would. `bad`: digests that never get ready."""
@@ -164,13 +170,16 @@ class World:
     since: float = 0.0
     now: float = 0.0
     replicas: list[Replica] = field(default_factory=list)
+    leaving: list[Replica] = field(default_factory=list)
+    stopped: bool = False
     serving: tuple[Replica, ...] = ()
 
     def facts(self) -> Facts:
         prepared = "ready" if self.wanted.digest in self.pinned else "unknown" if self.image_works else "failed"
         return facts(
-            self.wanted,
+            Revision(self.wanted.generation, "", 0) if self.stopped else self.wanted,
             *self.replicas,
+            leaving=tuple(self.leaving),
             stable=self.stable,
             prepared=prepared,
             prepare_retry_at=self.now + 5,
@@ -191,19 +200,26 @@ class World:
         assert all(one in able for one in plan.serve), "only able replicas serve"
         assert len({one.digest for one in plan.serve}) <= 1, "one revision serves at a time"
         assert not set(plan.serve) & {*plan.retire, *plan.halt}, "whoever leaves does not serve"
-        if self.wanted.replicas and able:
+        if self.wanted.replicas and not self.stopped and able:
             assert plan.serve, "somebody able was there, and nobody serves"
-        if self.stable and self.stable.replicas and self.stable.digest != self.wanted.digest and not plan.complete:
+        if (
+            not self.stopped
+            and self.stable
+            and self.stable.replicas
+            and self.stable.digest != self.wanted.digest
+            and not plan.complete
+        ):
             old = [one for one in able if one.digest == self.stable.digest]
             assert not old or all(one.digest == self.stable.digest for one in plan.serve), "served too early"
         names = {(one.revision.generation, one.index, one.restarts) for one in plan.make}
         assert len(names) == len(plan.make), "two replicas of one name"
-        assert not names & {(one.generation, one.index, one.restarts) for one in before}, "a name twice"
+        taken = {(one.generation, one.index, one.restarts) for one in (*before, *self.leaving)}
+        assert not names & taken, "a name twice"
 
     def obey(self, plan: Plan) -> bool:
         self.serving = plan.serve
         if plan.complete:
-            self.stable = self.wanted
+            self.stable = Revision(self.wanted.generation, "", 0) if self.stopped else self.wanted
         if plan.prepare:
             if not self.image_works:
                 return False
@@ -218,6 +234,7 @@ class World:
             self.change(one, state="ended", ended=self.now, ending=one.sick, ready=False, sick="")
         for one in plan.retire:
             self.replicas.remove(one)
+            self.leaving.append(one)
         return bool(plan.prepare or plan.make or plan.start or plan.halt or plan.retire)
 
     def change(self, one: Replica, **values: object) -> None:
@@ -250,6 +267,10 @@ class World:
                 self.replicas.remove(chosen)
             case "probe":
                 self.probe()
+            case "left":
+                self.leaving.clear()
+            case "stop":
+                self.stopped = not self.stopped
             case "image":
                 self.image_works = not self.image_works
             case "time":
@@ -258,7 +279,21 @@ class World:
 
 EVENTS = st.tuples(
     st.sampled_from(
-        ["apply", "scale", "bad", "crash", "sick", "unready", "removed", "probe", "probe", "image", "time"]
+        [
+            "apply",
+            "scale",
+            "bad",
+            "crash",
+            "sick",
+            "unready",
+            "removed",
+            "probe",
+            "probe",
+            "left",
+            "stop",
+            "image",
+            "time",
+        ]
     ),
     st.integers(0, 11),
 )
@@ -285,10 +320,12 @@ def test_once_all_is_well_the_declared_replicas_serve_and_nothing_else_is_left(
         world.happen(event, pick)
         world.settle()
     world.bad.clear()
+    world.stopped = False
     world.image_works = True
     for _ in range(4):
         world.now += 400  # beyond every pause
         world.settle()
+        world.leaving.clear()
         world.probe()
     plan = world.settle()
     assert plan.complete

@@ -264,6 +264,20 @@ async def test_a_container_that_vanished_is_never_run_again(bench: Bench) -> Non
     assert bench.leftovers() == []
 
 
+async def test_a_start_that_nobody_saw_the_end_of_is_not_repeated(bench: Bench) -> None:
+    run = bench.submit(flow(job=script()), body={"job": forever})
+
+    def kill_after_start(call: str) -> None:
+        if call == "start done":
+            bench.engine.containers.clear()
+            raise Killed
+
+    bench.engine.before = kill_after_start
+    await bench.settle()
+    assert bench.phases(run) == {"job": "Error"}
+    assert bench.engine.starts == ["job"]
+
+
 async def test_a_new_daemon_adopts_what_runs_and_reads_its_log_again(bench: Bench) -> None:
     run = bench.submit(flow(job=script(), after=script("job")), body={"job": forever})
     await bench.settle()
@@ -293,6 +307,53 @@ async def test_jobs_of_all_runs_share_the_slots_oldest_run_first(bench: Bench, c
         assert bench.engine.running() == expected
     assert bench.engine.most_running == 2
     assert bench.run(first).phase == bench.run(second).phase == "Succeeded"
+
+
+def _one_slot(bench: Bench) -> None:
+    bench.settings = load_settings({"APPLIANCE_MAX_PARALLEL_JOBS": "1"}, home=bench.settings.home)
+    bench.kill()
+
+
+async def test_a_newer_run_does_not_take_the_slot_an_older_one_waits_for(bench: Bench, clock: Clock) -> None:
+    _one_slot(bench)
+    older = bench.submit(flow(a=script()), name="older", body={"a": forever, "b0": forever, "b1": forever})
+    bench.queue.clear()
+    clock.now += 1
+    bench.submit(flow(b0=script(), b1=script()), name="newer")
+    await bench.settle()
+    bench.queue.append(older.id)
+    await bench.settle()
+    assert bench.engine.running() == ["b0"]
+    bench.engine.exit("b0", 0)
+    await bench.settle()
+    assert bench.engine.running() == ["a"]
+
+
+async def test_a_waiting_run_that_gives_up_lets_the_next_one_in(bench: Bench, clock: Clock) -> None:
+    _one_slot(bench)
+    body = {"first": forever, "second": forever, "third": forever}
+    found = []
+    for name in body:
+        found.append(bench.submit(flow(**{name: script()}), name=name, body=body))
+        clock.now += 1
+    await bench.settle()
+    cancel_run(bench.db, found[1].id, now=clock())
+    bench.engine.exit("first", 0)
+    await bench.settle()
+    assert bench.run(found[1]).phase == "Canceled"
+    assert bench.engine.running() == ["third"]
+
+
+async def test_a_run_whose_spec_became_unreadable_ends(bench: Bench) -> None:
+    run = bench.submit(flow(job=script(outputs={"v": {"type": "volume"}})), body={"job": forever})
+    await bench.settle()
+    with bench.db.write() as db:
+        db.execute("UPDATE runs SET spec = '{}'")
+    bench.kill()
+    await bench.settle()
+    assert (bench.run(run).phase, bench.phases(run)) == ("Error", {"job": "Error"})
+    assert "cannot be read any more" in bench.run(run).message
+    assert bench.leftovers() == []
 
 
 async def test_create_model_registers_the_version_that_came_in(bench: Bench) -> None:
