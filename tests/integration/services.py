@@ -7,7 +7,6 @@ import contextlib
 import secrets
 import shutil
 import socket
-import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -36,18 +35,13 @@ from appliance.state.resources import Resource
 from appliance.storage.directory import DirectoryStore
 from appliance.telemetry.telemetry import Telemetry
 from appliance.vault.secrets import Secrets
+from tests.support.docker import clear
 
 needs_services = [
     pytest.mark.anyio,
     pytest.mark.docker,
     pytest.mark.images,
     pytest.mark.haproxy,
-    pytest.mark.skipif(
-        subprocess.run(["docker", "info"], capture_output=True, check=False).returncode != 0
-        if shutil.which("docker")
-        else True,
-        reason="no Docker engine",
-    ),
     pytest.mark.skipif(shutil.which("haproxy", path="/usr/sbin:/usr/bin:/usr/local/sbin") is None, reason="no HAProxy"),
 ]
 DEADLINE_S = 120.0
@@ -143,12 +137,10 @@ class Services:
     async def clean(self) -> None:
         with contextlib.suppress(AttributeError):
             await self.drop()
-        for container in await self.engine.list():
-            await self.engine.remove(container.id)
+        await clear(self.engine)
         await self.router.stop()
         await self.http.aclose()
         await self.engine.close()
-        await asyncio.to_thread(subprocess.run, ["docker", "network", "rm", self.engine.network], capture_output=True)
 
     def declare(self, kind: str, name: str, document: Mapping[str, Any]) -> Resource:
         with self.db.write() as db:

@@ -21,7 +21,7 @@ pytestmark = needs_services
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[Services]:
+async def house(base_image: str, notebook_image: str) -> AsyncIterator[Services]:
     async with services() as found:
         yield found
 

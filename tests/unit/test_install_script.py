@@ -394,3 +394,41 @@ def test_a_step_that_fails_tells_its_line_and_the_log(places: dict[str, str], tm
     assert "failed: " in done.stderr
     assert "heard" in done.stderr
     assert "on" not in done.stdout.split()
+
+
+def test_a_stage_shows_its_output_and_passes_its_status_on(places: dict[str, str]) -> None:
+    done = call(places, "stage right echo hello; stage wrong bash -c 'echo oops; exit 3' || echo status $?")
+    assert re.search(r"hello\n    ok  right, \d+ s", done.stdout)
+    assert re.search(r"oops\n    failed  wrong, exit 3, \d+ s\nstatus 3", done.stdout)
+
+
+def test_what_tests_leave_behind_fails_the_run(places: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "before").write_text("container appliance-11111111-run-a\n")
+    script = 'SCRATCH=$HOME; footprint() { sort "$HOME/now"; }; nothing_left'
+    (tmp_path / "now").write_text("container appliance-11111111-run-a\n")
+    assert call(places, script).returncode == 0
+    (tmp_path / "now").write_text("container appliance-11111111-run-a\nprocess 12 haproxy -f /tmp/x\n")
+    done = call(places, script)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == "process 12 haproxy -f /tmp/x"
+
+
+def test_an_engine_that_is_forbidden_is_told_from_one_that_is_down(places: dict[str, str], tmp_path: Path) -> None:
+    places["PATH"] = f"{tmp_path}/fake:{places['PATH']}"
+    program(tmp_path / "fake" / "docker", "echo 'permission denied while trying to connect' >&2; exit 1")
+    done = call(places, "step_engine $HOME")
+    assert done.returncode == 1
+    assert "this user may not use the Docker engine" in done.stderr
+    assert "usermod -aG docker" in done.stderr
+
+    program(tmp_path / "fake" / "docker", "echo 'is the docker daemon running?' >&2; exit 1")
+    places["DOCKER_HOST"] = "tcp://127.0.0.1:1"
+    done = call(places, "step_engine $HOME")
+    assert done.returncode == 1
+    assert "no engine answers at DOCKER_HOST=tcp://127.0.0.1:1" in done.stderr
+
+
+def test_the_tale_of_leaks_does_not_hide_the_error(places: dict[str, str], tmp_path: Path) -> None:
+    tale = "".join(f' - leaked type "T{number}"\n' for number in range(50))
+    (tmp_path / "log").write_text(f"TypeError: the reason\nnanobind: leaked 50 types!\n{tale}")
+    assert call(places, "last_lines $HOME/log").stdout == "TypeError: the reason\n"
