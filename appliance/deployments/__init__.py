@@ -1,0 +1,1 @@
+"""Deployments: replicas behind the front door, updated without dropping a request."""

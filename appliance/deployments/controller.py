@@ -19,11 +19,11 @@ from appliance.datasets.models import Models
 from appliance.deployments import status
 from appliance.deployments.making import Making, digest, warnings
 from appliance.deployments.plan import Facts, Phase, Place, Plan, Replica, Revision, decide
-from appliance.deployments.preparing import Image, Preparing
 from appliance.deployments.prober import Prober
 from appliance.deployments.replicas import End, Replicas, port_of
 from appliance.engine.docker import Engine
 from appliance.engine.images import Images
+from appliance.engine.preparing import Image, Preparing
 from appliance.engine.types import Container
 from appliance.errors import ApplianceError, ImageNotFound, RouterError
 from appliance.reconcile import Again

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from appliance.deployments.endings import ending, last_lines
 from appliance.deployments.plan import Place, Replica
 from appliance.deployments.prober import Prober
 from appliance.deployments.probes import Health, probes_of
 from appliance.engine.docker import Engine
+from appliance.engine.endings import ending, last_lines
 from appliance.engine.labels import PREFIX, Owner, owner_of
 from appliance.engine.types import Container, ContainerSpec, Mount
 from appliance.errors import EngineError

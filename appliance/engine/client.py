@@ -43,7 +43,6 @@ class Client:
         self._docker_host = docker_host
         self._limiter: anyio.CapacityLimiter | None = None
         self._apis: dict[int, docker.APIClient] = {}
-        self._lock = threading.Lock()
 
     @property
     def address(self) -> str:
@@ -71,21 +70,23 @@ class Client:
     def api(self, *, patient: bool = False) -> docker.APIClient:
         """Blocking; `patient` has long read timeouts. Made on first use, which asks the engine's version."""
         timeout = LONG_S if patient else DEADLINE_S
-        with self._lock:
-            api = self._apis.get(timeout)
-            if api is None:
-                options: dict[str, Any] = {**kwargs_from_env(), "version": "auto", "max_pool_size": THREADS}
-                if self._docker_host:
-                    options["base_url"] = self._docker_host
-                _probe(self.address)
-                api = self._apis[timeout] = docker.APIClient(timeout=timeout, **options)
+        if api := self._apis.get(timeout):
             return api
+        options: dict[str, Any] = {**kwargs_from_env(), "version": "auto", "max_pool_size": THREADS}
+        if self._docker_host:
+            options["base_url"] = self._docker_host
+        _probe(self.address)
+        made = docker.APIClient(timeout=timeout, **options)
+        # Without a lock, which an engine that hangs would hold for a minute: the first of two stays.
+        kept = self._apis.setdefault(timeout, made)
+        if kept is not made:
+            made.close()
+        return kept
 
     def forget(self) -> None:
         """Drop the connections; the next call makes fresh ones and asks the engine's version again."""
-        with self._lock:
-            apis, self._apis = list(self._apis.values()), {}
-        for api in apis:
+        apis, self._apis = self._apis, {}
+        for api in apis.values():
             api.close()
 
     def _run(self, work: Work[Result], deadline_s: float) -> Result:

@@ -12,18 +12,17 @@ from typing import Any
 
 import docker
 import docker.errors
-import requests.exceptions
 
 from appliance.engine import documents, events, failures
 from appliance.engine.client import DEADLINE_S, Client
 from appliance.engine.host_config import create_document
 from appliance.engine.labels import PREFIX, owner_of
+from appliance.engine.processes import kill_inside
 from appliance.engine.types import Container, ContainerSpec, EngineEvent, EngineInfo
 from appliance.errors import Conflict, EngineDown, EngineError, NotFound
 
 ENDED = ("exited", "dead")
-WAIT_S = 5
-"""How long one request waits for an end; bounds what a thread holds after its caller was cancelled."""
+WAIT_FIRST_S, WAIT_MOST_S = 0.05, 1.0
 OUTAGE_S = 60.0
 REMOVAL_S = 10.0
 EXEC_OUTPUT_BYTES = 4 * 1024 * 1024
@@ -38,15 +37,18 @@ class Engine:
         self.client = Client(docker_host)
         """For this room only."""
         self._gateway: str | None = None
+        self._connected = 0.0
         self._network_lock = asyncio.Lock()
 
     async def connect(self) -> EngineInfo:
         """What the engine is. Raises EngineDown with the next step; may be called again at any time."""
         self.client.forget()
         self._gateway = None
+        begun = time.time()
         info = await self.client.call(lambda api: api.info())
         version = await self.client.call(lambda api: api.version())
         found = documents.info(info, version)
+        self._connected = begun
         if found.gpu_runtime or shutil.which("nvidia-container-runtime-hook") is None:
             return found
         return replace(found, gpu_runtime=True)
@@ -158,28 +160,33 @@ class Engine:
         return [documents.container_from_summary(document) for document in found]
 
     async def wait(self, container_id: str) -> Container:
-        """Until it has ended. Rides out an engine restart; raises NotFound if it is removed meanwhile."""
+        """Until it has ended, told within a second. Rides out an engine restart; NotFound if it is removed meanwhile.
+
+        Events tell it sooner and cheaper: this is for callers that follow none.
+        """
         answered = time.monotonic()
+        delay = WAIT_FIRST_S
         while True:
             try:
                 found = await self.inspect(container_id)
                 answered = time.monotonic()
+            except EngineDown:
+                if time.monotonic() - answered > OUTAGE_S:
+                    raise
+            else:
                 if found is None:
                     raise NotFound(f"container {container_id[:12]} is gone", hint="it was removed while it ran")
                 if found.state in ENDED:
                     return found
-                await self.client.call(lambda api: _wait_a_while(api, container_id), deadline_s=2 * WAIT_S)
-            except EngineDown:
-                if time.monotonic() - answered > OUTAGE_S:
-                    raise
-                await asyncio.sleep(0.5)
+            await asyncio.sleep(delay)
+            delay = min(WAIT_MOST_S, delay * 1.5)
 
     async def exec(
         self, container_id: str, argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout_s: float = 30
     ) -> tuple[int, bytes]:
         """Run a command in a running container; its exit code and output (stdout and stderr, the last 4 MiB).
 
-        After `timeout_s` it raises EngineError; the engine has no way to end the command itself.
+        After `timeout_s` it raises EngineError and ends the command, where the engine runs on this machine.
         """
         made = await self.client.call(
             lambda api: api.exec_create(container_id, list(argv), environment=dict(env or {}))
@@ -195,17 +202,19 @@ class Engine:
                 finally:
                     await stream.aclose()
         except TimeoutError:
+            running = await self.client.call(lambda api: api.exec_inspect(made["Id"]))
+            killed = kill_inside(int(running.get("Pid") or 0), str(running.get("ContainerID") or container_id))
             raise EngineError(
                 f"`{argv[0]}` did not end within {timeout_s:g} s",
                 where=f"container {container_id[:12]}",
-                hint="it may still run in there; restart the container to end it",
+                hint="give it more time" if killed else "it may still run; restart the container to end it",
             ) from None
         done = await self.client.call(lambda api: api.exec_inspect(made["Id"]))
         return int(done.get("ExitCode") or 0), bytes(output)
 
     def events(self) -> AsyncIterator[EngineEvent]:
-        """This instance's container events from now on, endlessly; see events.follow."""
-        return events.follow(self.client, instance=self.instance, since=time.time())
+        """This instance's container events since `connect` (else from now on), endlessly; see events.follow."""
+        return events.follow(self.client, instance=self.instance, since=self._connected or time.time())
 
     async def logs_tail(self, container_id: str, lines: int) -> str:
         """The last lines a container wrote, stdout and stderr; empty where it is gone."""
@@ -254,14 +263,3 @@ class Engine:
         except docker.errors.APIError as error:
             if error.status_code != 409:
                 raise
-
-
-def _wait_a_while(api: docker.APIClient, container_id: str) -> None:
-    try:
-        api.wait(container_id, timeout=WAIT_S)
-    except (requests.exceptions.ReadTimeout, docker.errors.NotFound):
-        return
-    except requests.exceptions.ConnectionError as error:
-        # urllib3 reports a read that timed out in the middle of an answer in this way.
-        if "timed out" not in str(error).lower():
-            raise

@@ -17,6 +17,7 @@ from appliance.errors import ApplianceError
 
 log = logging.getLogger(__name__)
 
+LOST = "lost"
 RESYNC = "resync"
 ACTIONS = ("create", "start", "die", "oom", "kill", "stop", "pause", "unpause", "restart", "destroy", "health_status")
 RETRY_FIRST_S = 0.2
@@ -27,8 +28,8 @@ REMEMBERED = 512
 async def follow(client: Client, *, instance: str, since: float) -> AsyncIterator[EngineEvent]:
     """Events of this instance's containers from `since` (unix seconds) on, each once.
 
-    After every lost connection comes one event with the action `resync`: a restarted engine has forgotten what
-    happened meanwhile, so whoever follows must look for themselves.
+    Two actions are ours. `lost`: the engine does not answer; it is asked again and again. `resync`: it answers again;
+    a restarted engine has forgotten what happened meanwhile, so whoever follows must look for themselves.
     """
     seen = Seen()
     since_ns = int(since * 1e9)
@@ -39,6 +40,8 @@ async def follow(client: Client, *, instance: str, since: float) -> AsyncIterato
             stream = await client.stream(lambda api, at=since_ns: _open(api, instance, at))  # type: ignore[misc]
         except ApplianceError as error:
             log.log(logging.DEBUG if lost else logging.WARNING, "no events: %s", error)
+            if not lost:
+                yield _ours(LOST)
             lost = True
             await asyncio.sleep(delay)
             delay = min(RETRY_MOST_S, delay * 2)
@@ -46,7 +49,7 @@ async def follow(client: Client, *, instance: str, since: float) -> AsyncIterato
         try:
             if lost:
                 log.info("events flow again")
-                yield EngineEvent(at=time.time(), action=RESYNC, container_id="", labels={})
+                yield _ours(RESYNC)
             delay = RETRY_FIRST_S
             async for document in stream:
                 if seen.before(document):
@@ -57,8 +60,13 @@ async def follow(client: Client, *, instance: str, since: float) -> AsyncIterato
             log.warning("events broke off: %s", error)
         finally:
             await stream.aclose()
+        yield _ours(LOST)
         lost = True
         await asyncio.sleep(RETRY_FIRST_S)
+
+
+def _ours(action: str) -> EngineEvent:
+    return EngineEvent(at=time.time(), action=action, container_id="", labels={})
 
 
 class Seen:

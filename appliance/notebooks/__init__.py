@@ -1,0 +1,1 @@
+"""Notebooks: a session of Jupyter behind the front door, over files with a history."""

@@ -19,6 +19,7 @@ import httpx2
 from appliance.datasets.datasets import Datasets
 from appliance.engine.docker import Engine
 from appliance.engine.images import Images
+from appliance.engine.preparing import Image, Preparing
 from appliance.engine.types import Container
 from appliance.errors import ApplianceError, Conflict, NotFound, RouterError, StorageError
 from appliance.history.undo import undo_target
@@ -26,7 +27,6 @@ from appliance.history.workspaces import Workspaces
 from appliance.notebooks import jupyter, status
 from appliance.notebooks.making import Making, digest
 from appliance.notebooks.plan import Facts, Phase, Session, Step, decide
-from appliance.notebooks.preparing import Image, Preparing
 from appliance.notebooks.sessions import Sessions
 from appliance.notebooks.status import Seen
 from appliance.reconcile import Again

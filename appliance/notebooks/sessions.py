@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from appliance.engine.docker import Engine
+from appliance.engine.endings import ending, last_lines
 from appliance.engine.labels import PREFIX, Owner, owner_of
 from appliance.engine.types import Container
 from appliance.errors import EngineError
 from appliance.notebooks import jupyter
-from appliance.notebooks.endings import ending, last_lines
 from appliance.notebooks.plan import Session
 from appliance.state.resources import Resource
 from appliance.telemetry.telemetry import Telemetry

@@ -254,7 +254,9 @@ async def test_exec_has_an_exit_code_variables_and_a_deadline(engine: Engine, ba
     assert (code, output) == (4, b"b c\n")
     assert (await engine.exec(found.id, ["sh", "-c", "head -c 3000000 /dev/zero"]))[1] == bytes(3_000_000)
     with pytest.raises(EngineError, match="did not end within"):
-        await engine.exec(found.id, ["sleep", "60"], timeout_s=0.5)
+        await engine.exec(found.id, ["sleep", "61"], timeout_s=0.5)
+    processes = await engine.client.call(lambda api: api.top(found.id))
+    assert not [row for row in processes["Processes"] if "sleep 61" in " ".join(row)]
     with pytest.raises((EngineError, NotFound, Conflict)):
         await engine.exec("0" * 64, ["true"])
 
@@ -360,7 +362,7 @@ async def test_an_engine_restart_is_survived() -> None:
             await engine.connect()
         private.start()
         await up(engine)
-        assert [event.action for event in await until_action(events, "resync")][-1] == "resync"
+        assert [event.action for event in await until_action(events, "resync")] == ["lost", "resync"]
         assert (await engine.create(wanted)).id == made.id
         await engine.remove(made.id)
         assert [event.action for event in await until_action(events, "destroy")] == ["destroy"]

@@ -36,6 +36,7 @@ from appliance.telemetry.types import LogQuery
 from appliance.vault.secrets import Secrets
 from appliance.workflows.controller import RunController
 from appliance.workflows.submit import cancel_run, start_run
+from tests.support.docker import clear
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.images]
 
@@ -50,15 +51,14 @@ def call(*argv: str) -> subprocess.CompletedProcess[str]:
 class Floor:
     """The rooms below the controller, and a controller that can be dropped and made again."""
 
-    def __init__(self, settings: Settings, store: Store, instance: str) -> None:
+    def __init__(self, settings: Settings, store: Store, engine: Engine) -> None:
         self.settings = settings
-        self.instance = instance
+        self.engine = engine
         self.db = Database(settings.state_file)
         self.store = store
         self.datasets = Datasets(self.db, store, time.time)
         self.models = Models(self.db, store, time.time)
         self.vault = Secrets(self.db, settings.home / "key", time.time)
-        self.engine = Engine(instance=instance)
         self.images = Images(self.engine, base_image=settings.base_image, work_dir=settings.home)
         self.telemetry = Telemetry(settings.telemetry_file, flush_s=0.1, memory_mb=128, redact=self.vault.values)
         self._tasks: list[asyncio.Task[None]] = []
@@ -76,7 +76,7 @@ class Floor:
             telemetry=self.telemetry,
             vault=self.vault,
             settings=self.settings,
-            instance=self.instance,
+            instance=self.engine.instance,
             clock=time.time,
             hint=reconciler.hint,
         )
@@ -136,29 +136,24 @@ class Floor:
 
 
 @asynccontextmanager
-async def a_floor(home: Path, store: Store, **variables: str) -> AsyncIterator[Floor]:
+async def a_floor(engine: Engine, home: Path, store: Store, **variables: str) -> AsyncIterator[Floor]:
     settings = load_settings({f"APPLIANCE_{name.upper()}": value for name, value in variables.items()}, home=home)
-    floor = Floor(settings, store, secrets.token_hex(4))
-    await floor.engine.connect()
-    await floor.images.ensure(BASE)
+    floor = Floor(settings, store, engine)
     await floor.telemetry.start()
     floor.begin()
     try:
         yield floor
     finally:
         await floor.drop()
-        for container in await floor.engine.list():
-            await floor.engine.remove(container.id)
-        await floor.engine.close()
+        await clear(engine)
         await floor.telemetry.stop()
         floor.db.close()
-        await asyncio.to_thread(call, "docker", "network", "rm", floor.engine.network)
 
 
 @pytest.fixture
-async def floor(tmp_path: Path) -> AsyncIterator[Floor]:
+async def floor(engine: Engine, base_image: str, tmp_path: Path) -> AsyncIterator[Floor]:
     store = DirectoryStore(tmp_path / "volumes", "a test", durable=False)
-    async with a_floor(tmp_path / "home", store, stop_grace_s="1") as made:
+    async with a_floor(engine, tmp_path / "home", store, stop_grace_s="1") as made:
         yield made
 
 
@@ -204,7 +199,7 @@ READS = {
 }
 
 
-async def test_files_go_from_job_to_job(any_store: Store, tmp_path: Path) -> None:
+async def test_files_go_from_job_to_job(engine: Engine, base_image: str, any_store: Store, tmp_path: Path) -> None:
     document = {
         "defaults": {"env": {"GREETING": "hello world"}},
         **flow(
@@ -213,7 +208,7 @@ async def test_files_go_from_job_to_job(any_store: Store, tmp_path: Path) -> Non
             again=script(READ, "read", inputs=READS),
         ),
     }
-    async with a_floor(tmp_path / "home", any_store) as floor:
+    async with a_floor(engine, tmp_path / "home", any_store) as floor:
         floor.datasets.create("digits")
         run = floor.submit(document)
         ended = await floor.finish(run)

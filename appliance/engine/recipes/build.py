@@ -164,7 +164,11 @@ def _lay_out(scratch: Path, settings: index.IndexSettings) -> Mapping[str, str]:
     (scratch / "uv").touch()
     for target in settings.mounts.values():
         (scratch / Path(target).relative_to("/mnt")).mkdir(parents=True)
-    return {find_uv_bin(): "/mnt/uv", **settings.mounts}
+    try:
+        return {find_uv_bin(): "/mnt/uv", **settings.mounts}
+    except FileNotFoundError as error:
+        hint = "install it beside the daemon: `python -m pip install uv`, or run ./install.sh again"
+        raise EngineError(f"uv, which installs Python packages, is missing: {error}", hint=hint) from error
 
 
 def _uv_env(settings: index.IndexSettings) -> dict[str, str]:

@@ -8,6 +8,7 @@ import fcntl
 import logging
 import os
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from appliance.engine.recipes.recipe import Progress
 log = logging.getLogger(__name__)
 
 POLL_S = 0.5
+PATIENCE_S = 1800.0
+"""Anybody on this machine can hold the lock: nobody can stop builds with it."""
 
 
 def lock_path() -> Path:
@@ -30,21 +33,36 @@ async def turn(what: str, progress: Progress, path: Path | None = None) -> Async
     """Waits for the machine's other builds. Goes on without the lock, and logs it, where none can be had."""
     path = path or lock_path()
     try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        lock = _open(path)
     except OSError as error:
         log.warning("image builds are not taken in turns: %s", error)
         yield
         return
     try:
-        told = False
-        while not _try(lock):
-            if not told:
-                progress(f"{what}: waiting for another image build on this machine")
-                told = True
-            await asyncio.sleep(POLL_S)
+        await _acquire(lock, what, progress)
         yield
     finally:
         os.close(lock)
+
+
+async def _acquire(lock: int, what: str, progress: Progress) -> None:
+    if _try(lock):
+        return
+    progress(f"{what}: waiting for another image build on this machine")
+    deadline = time.monotonic() + PATIENCE_S
+    while not _try(lock):
+        if time.monotonic() > deadline:
+            log.warning("another image build has lasted %.0f s; not waiting for it any longer", PATIENCE_S)
+            return
+        await asyncio.sleep(POLL_S)
+
+
+def _open(path: Path) -> int:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        return os.open(path, flags | os.O_CREAT, 0o644)
 
 
 def _try(lock: int) -> bool:

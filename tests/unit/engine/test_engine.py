@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -135,9 +136,9 @@ async def test_events_go_on_after_the_engine_broke_off_and_none_comes_twice(fake
     fake.events.put(CUT)
     fake.events.put(event("start", 1_000_000_002))  # replayed: a stream starts with the moment it was asked for
     fake.events.put(event("die", 1_000_000_003))
-    found = await take(events, 2)
-    assert [item.action for item in found] == ["resync", "die"]
-    assert found[1].exit_code == 0
+    found = await take(events, 3)
+    assert [item.action for item in found] == ["lost", "resync", "die"]
+    assert found[2].exit_code == 0
     await events.aclose()  # type: ignore[attr-defined]
 
 
@@ -148,19 +149,31 @@ async def test_a_stream_is_resumed_from_the_last_event_to_the_nanosecond(fake: F
     await take(events, 1)
     fake.events.put(CUT)
     fake.events.put(event("die", 4_000_000_001_000_000_000))
-    assert [item.action for item in await take(events, 2)] == ["resync", "die"]
+    assert [item.action for item in await take(events, 3)] == ["lost", "resync", "die"]
     assert fake.since[-1] == "4000000000.123456789"
     await events.aclose()  # type: ignore[attr-defined]
 
 
 async def test_events_wait_for_an_engine_that_is_down(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     events = Engine(instance="0badcafe", docker_host=f"unix://{tmp_path}/docker.sock").events()
-    task = asyncio.ensure_future(take(events, 2))
+    task = asyncio.ensure_future(take(events, 3))
     await until(lambda: "no events" in caplog.text)
     with fake_engine(tmp_path / "docker.sock") as server:
         server.events.put(event("create", 1))
-        assert [found.action for found in await task] == ["resync", "create"]
+        assert [found.action for found in await task] == ["lost", "resync", "create"]
         await events.aclose()  # type: ignore[attr-defined]
+
+
+async def test_events_begin_with_the_moment_of_the_connection(fake: FakeEngine) -> None:
+    engine = engine_at(fake)
+    begun = time.time()
+    await engine.connect()
+    connected = time.time()
+    fake.events.put(event("create", 1))
+    events = engine.events()
+    await take(events, 1)
+    assert begun - 0.001 <= float(fake.since[0]) <= connected
+    await events.aclose()  # type: ignore[attr-defined]
 
 
 async def test_cancelling_whoever_follows_events_takes_no_time(fake: FakeEngine) -> None:

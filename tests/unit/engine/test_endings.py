@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from appliance.engine.endings import LINE_LENGTH, LINES, ending, last_lines
 from appliance.engine.types import Container
-from appliance.notebooks.endings import LINE_LENGTH, LINES, ending, last_lines
 
 
 def container(**more: object) -> Container:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from appliance.engine.preparing import RETRY_FIRST_S, Preparing
 from appliance.errors import ImageNotFound
-from appliance.notebooks.preparing import RETRY_FIRST_S, Preparing
 from tests.conftest import Clock
 
 pytestmark = pytest.mark.anyio
