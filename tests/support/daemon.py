@@ -146,7 +146,7 @@ def engine_socket() -> None:
 def _remove_containers(home: Path) -> None:
     instance = (home / "instance").read_text().strip()
     engine = docker.from_env()
-    label = {"label": f"{PREFIX}instance={instance}"}
+    label: dict[str, str | list[str] | bool] = {"label": f"{PREFIX}instance={instance}"}
     for container in engine.containers.list(all=True, filters=label):
         container.remove(force=True, v=True)
     for network in engine.networks.list(names=[f"appliance-{instance}"]):
