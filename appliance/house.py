@@ -15,7 +15,7 @@ from appliance import wire
 from appliance.api.parts import Parts
 from appliance.deployments.controller import DeploymentController
 from appliance.engine.labels import owner_of
-from appliance.engine.types import Container, EngineEvent
+from appliance.engine.types import EngineEvent
 from appliance.errors import ApplianceError
 from appliance.gpu import inventory
 from appliance.reconcile import Reconciler
@@ -71,14 +71,7 @@ class House:
         """Connect, catch up with what happened meanwhile, then turn events into hints; for ever."""
         while True:
             try:
-                info = await self.parts.engine.connect()
-                gateway = await self.parts.engine.ensure_network()
-                await self.router.set_binds([f"{gateway}:{self.parts.settings.port}"])
-                self._tell(
-                    "engine", True, f"Docker {info.version}, {info.storage_driver}, cgroup v{info.cgroup_version}"
-                )
-                await self.runs.sweep()
-                await self._catch_up()
+                await self._greet_engine()
                 async for event in self.parts.engine.events():
                     await self._on_event(event)
             except ApplianceError as error:
@@ -88,26 +81,41 @@ class House:
                 self._tell("engine", False, f"events ended: {error}")
             await asyncio.sleep(RETRY_S)
 
+    async def _greet_engine(self) -> None:
+        """At its first answer, and at each one after it was away."""
+        info = await self.parts.engine.connect()
+        gateway = await self.parts.engine.ensure_network()
+        await self.router.set_binds([f"{gateway}:{self.parts.settings.port}"])
+        self._tell("engine", True, f"Docker {info.version}, {info.storage_driver}, cgroup v{info.cgroup_version}")
+        await self.runs.sweep()
+        await self._catch_up()
+
     async def _catch_up(self) -> None:
         for container in await self.parts.engine.list():
-            self._follow_logs(container)
+            if container.state == "running":
+                await self._follow_logs(container.id)
         self.reconciler.hint_all()
 
     async def _on_event(self, event: EngineEvent) -> None:
+        if event.action == "lost":
+            self._tell("engine", False, "the Docker engine went away; what it ran is looked for again once it answers")
+            return
         if event.action == "resync":
-            await self._catch_up()
+            await self._greet_engine()
             return
         owner = owner_of(event.labels)
         if owner is None or owner.instance != self.parts.instance:
             return
-        if event.action == "start" and (container := await self.parts.engine.inspect(event.container_id)):
-            self._follow_logs(container)
+        if event.action == "start":
+            await self._follow_logs(event.container_id)
         if event.action in ("start", "die", "destroy", "oom"):
             self.parts.hint(owner.kind, owner.uid)
 
-    def _follow_logs(self, container: Container) -> None:
-        owner = owner_of(container.labels)
-        if owner and container.log_path and container.state == "running":
+    async def _follow_logs(self, container_id: str) -> None:
+        """A listing does not tell where a container's log is, so it is looked at by itself."""
+        container = await self.parts.engine.inspect(container_id)
+        owner = owner_of(container.labels) if container else None
+        if container and owner and container.log_path and container.state == "running":
             source = LogSource(kind=owner.kind, name=owner.name, part=owner.part, container=container.id)
             self.parts.telemetry.attach(source, container.log_path)
 
