@@ -23,7 +23,7 @@ A class fixes `code` (stable, crosses the wire), `status` (HTTP) and `exit_code`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 
 class ApplianceError(Exception):
@@ -48,8 +48,7 @@ class UsageError(ApplianceError):
     code, status, exit_code = "usage", 400, 2
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One mistake in a spec. `line` and `column` count from 1; 0 means the place is not known."""
 
     file: str
@@ -66,7 +65,7 @@ class Problem:
         return f"{place}: {path}{self.message}" + (f" ({self.hint})" if self.hint else "")
 
     def to_json(self) -> dict[str, object]:
-        return asdict(self)
+        return self._asdict()
 
 
 class SpecError(UsageError):

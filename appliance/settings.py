@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.errors import UsageError
+from appliance.location import default_home
 
 Value = str | int | float
 
@@ -41,16 +42,6 @@ SETTINGS = (
     Setting("deploy_deadline_s", 300.0, "Seconds a new deployment revision has to become ready."),
 )
 _TABLE = {setting.name: setting for setting in SETTINGS}
-
-
-def default_home(environ: Mapping[str, str] = os.environ) -> Path:
-    """`APPLIANCE_HOME`, else `/var/lib/appliance` as root, else the XDG data directory."""
-    if home := environ.get("APPLIANCE_HOME"):
-        return Path(home).expanduser().absolute()
-    if os.geteuid() == 0:
-        return Path("/var/lib/appliance")
-    data = environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(data) / "appliance"
 
 
 @dataclass(frozen=True, slots=True)

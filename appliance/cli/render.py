@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from appliance.client import Client
-from appliance.settings import default_home
+from appliance.location import default_home
 
 Row = Sequence[object]
 

@@ -22,7 +22,8 @@ import pytest
 pytestmark = [pytest.mark.e2e, pytest.mark.docker, pytest.mark.haproxy]
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ("appliance", "tui", "specs", "pyproject.toml", "requirements.lock", "README.md", "LICENSE", "install.sh")
+PROGRAM = ("appliance", "tui", "specs", "pyproject.toml", "requirements.lock", "README.md", "LICENSE")
+SOURCES = (*PROGRAM, "install.sh", ".install")
 PATH = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"
 
 Done = subprocess.CompletedProcess[str]

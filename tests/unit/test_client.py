@@ -49,6 +49,7 @@ def serving(path: Path, handle: Handle) -> Iterator[None]:
 
 
 def answer(request: BaseHTTPRequestHandler, status: int, document: object) -> None:
+    request.rfile.read(int(request.headers.get("Content-Length", 0)))  # unread, it would reset the connection
     body = json.dumps(document).encode()
     request.send_response(status)
     request.send_header("Content-Length", str(len(body)))

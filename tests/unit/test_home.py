@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from pytest_socket import SocketConnectBlockedError
 
 from appliance import home
 from appliance.errors import ApplianceError, Conflict
@@ -71,3 +72,8 @@ def test_a_home_with_too_long_a_name_says_so(settings: Settings) -> None:
     with pytest.raises(ApplianceError, match="cannot listen") as caught:
         home.listen(settings.run_dir / ("x" * 120), 0o660)
     assert "shorter home" in caught.value.hint
+
+
+def test_unit_tests_reach_no_other_machine() -> None:
+    with socket.socket() as outside, pytest.raises((SocketConnectBlockedError, UserWarning)):
+        outside.connect(("192.0.2.1", 80))

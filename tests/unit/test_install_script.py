@@ -17,6 +17,7 @@ from appliance.settings import load
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTALL = ROOT / "install.sh"
+PARTS = sorted((ROOT / ".install").glob("*.sh"))
 LOCK = ROOT / "requirements.lock"
 
 PACKAGES = {
@@ -151,7 +152,7 @@ def test_wrong_usage_is_refused_before_anything_happens(
 
 
 def test_no_package_host_is_written() -> None:
-    for path in (INSTALL, LOCK, ROOT / ".ci" / "run"):
+    for path in (INSTALL, *PARTS, LOCK, ROOT / ".ci" / "run"):
         text = path.read_text()
         assert set(re.findall(r"\w+://[\w.-]+", text)) <= {"http://127.0.0.1"}, path
         hosts = set(re.findall(r"\b[\w-]+\.(?:com|dev|io|net|org)\b", text))
@@ -159,16 +160,27 @@ def test_no_package_host_is_written() -> None:
 
 
 def test_the_scripts_parse() -> None:
-    for path in (INSTALL, ROOT / ".ci" / "run"):
-        assert os.access(path, os.X_OK)
+    for path in (INSTALL, *PARTS, ROOT / ".ci" / "run"):
+        assert os.access(path, os.X_OK) == (path not in PARTS), path
         subprocess.run(["bash", "-n", str(path)], check=True)
+
+
+def test_every_part_is_read_and_says_what_it_is() -> None:
+    read = re.findall(r'^source "\$CHECKOUT/\.install/([\w.]+)"$', INSTALL.read_text(), re.MULTILINE)
+    assert sorted(read) == [path.name for path in PARTS]
+    for path in PARTS:
+        assert re.match(r"# [A-Z].+[.]\n", path.read_text()), path
 
 
 def test_shellcheck_finds_nothing() -> None:
     shellcheck = shutil.which("shellcheck")
     if shellcheck is None:
         pytest.skip("shellcheck is not installed")
-    done = subprocess.run([shellcheck, str(INSTALL), str(ROOT / ".ci" / "run")], capture_output=True, text=True)
+    scripts = [str(INSTALL), str(ROOT / ".ci" / "run")]
+    # The parts are read and judged as they are sourced.
+    done = subprocess.run(
+        [shellcheck, "--external-sources", "--check-sourced", *scripts], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout
 
 

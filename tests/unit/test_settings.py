@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import UsageError
-from appliance.settings import SETTINGS, default_home, load
+from appliance.location import default_home
+from appliance.settings import SETTINGS, load
 
 README = Path(__file__).parents[2] / "README.md"
 
