@@ -52,11 +52,14 @@ class RunningDaemon:
         self.client = Client(socket=home / "run" / "api.sock")
         self._process: subprocess.Popen[bytes] | None = None
         self.log = home / "daemon.log"
+        self.extra: dict[str, str] = {}
+        """Further settings, as variables."""
 
     @property
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("APPLIANCE_")}
-        return {**kept, "APPLIANCE_HOME": str(self.home), "APPLIANCE_PORT": str(self.port), "APPLIANCE_RESYNC_S": "5"}
+        settings = {"HOME": str(self.home), "PORT": str(self.port), "RESYNC_S": "5"}
+        return {**kept, **{f"APPLIANCE_{name}": value for name, value in settings.items()}, **self.extra}
 
     @property
     def url(self) -> str:
@@ -73,11 +76,16 @@ class RunningDaemon:
             check=False,
         )
 
-    def start(self) -> None:
+    def launch(self) -> None:
+        """Start it and wait for nothing."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "appliance.cli.main", "serve"], env=self.environment, stdout=log, stderr=log
             )
+
+    def start(self) -> None:
+        """Start it and wait until the engine and the front door are there."""
+        self.launch()
         eventually(self._is_up, within_s=START_S, what=f"a daemon that answers; its log:\n{self.log.read_text()}")
 
     def _is_up(self) -> bool:
@@ -102,6 +110,16 @@ class RunningDaemon:
             self._process.send_signal(signal.SIGTERM)
             self._process.wait(30)
         self.client.close()
+
+    def remove_containers(self) -> None:
+        instance = (self.home / "instance").read_text().strip()
+        engine = docker.from_env()
+        label: dict[str, str | list[str] | bool] = {"label": f"{PREFIX}instance={instance}"}
+        for container in engine.containers.list(all=True, filters=label):
+            container.remove(force=True, v=True)
+        for network in engine.networks.list(names=[f"appliance-{instance}"]):
+            network.remove()
+        engine.close()
 
     def run_to_end(self, name: str, *, within_s: float = 120) -> Any:
         def ended() -> Any:
@@ -129,7 +147,7 @@ def daemon(engine_socket: None) -> Iterator[RunningDaemon]:
     finally:
         running.stop()
         running.cli("stop", "--all")
-        _remove_containers(home)
+        running.remove_containers()
         if kept := os.environ.get("KEEP_DAEMON_LOG"):
             shutil.copy(running.log, kept)
         shutil.rmtree(home, ignore_errors=True)
@@ -141,14 +159,3 @@ def engine_socket() -> None:
         docker.from_env().ping()
     except docker.errors.DockerException as error:
         pytest.skip(f"no Docker engine: {error}")
-
-
-def _remove_containers(home: Path) -> None:
-    instance = (home / "instance").read_text().strip()
-    engine = docker.from_env()
-    label: dict[str, str | list[str] | bool] = {"label": f"{PREFIX}instance={instance}"}
-    for container in engine.containers.list(all=True, filters=label):
-        container.remove(force=True, v=True)
-    for network in engine.networks.list(names=[f"appliance-{instance}"]):
-        network.remove()
-    engine.close()
