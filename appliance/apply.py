@@ -89,14 +89,23 @@ def withdraw(db: Connection, kind: str, name: str, *, source: str, now: float) -
 
 
 def delete(db: Database, kind: str, name: str, *, source: str, now: float) -> str:
-    """Ask for the end of a resource; its controller tears it down. Raises NotFound, Conflict. The uid."""
+    """Ask for the end of a resource. Raises NotFound, Conflict. The uid.
+
+    A workflow is gone with its row and keeps its runs; what has a controller is torn down by that; a dataset is
+    destroyed by the caller, who may still be refused, so it is only checked here.
+    """
     resource = resources.get(db.read, kind, name)
     if resource.source.startswith("file:") and resource.source != source:
         raise Conflict(
             f"{kind} {name!r} is declared by {resource.source.removeprefix('file:')} in the watched folder",
             hint="remove that file first; that stops it and keeps its data",
         )
+    if kind == "dataset":
+        return resource.uid
     with db.write() as transaction:
-        resources.set_deleting(transaction, resource.uid, now=now)
         events.record(transaction, kind, name, "Deleting", f"asked by {source}", now=now)
+        if kind == "workflow":
+            resources.remove(transaction, resource.uid)
+        else:
+            resources.set_deleting(transaction, resource.uid, now=now)
     return resource.uid

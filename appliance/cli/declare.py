@@ -53,8 +53,9 @@ def run_apply(args: argparse.Namespace) -> int:
 
 def run_delete(args: argparse.Namespace) -> int:
     kind = plural(args.kind)
-    if kind == "secrets":
+    if kind in ("secrets", "models"):
         render.client().delete(kind, args.name)
+        render.say(f"{args.kind} {args.name} is gone")
         return 0
     confirm = args.confirm
     if kind in HOLDS_DATA and not confirm and sys.stdin.isatty():

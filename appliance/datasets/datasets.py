@@ -162,7 +162,7 @@ class Datasets:
                 return found
             raise NotFound(
                 f"dataset {dataset.name!r} has no committed version",
-                hint=f"`appliance dataset put {dataset.name} PATH`, or run the workflow that writes it",
+                hint="run the workflow that writes it first",
             )
         version = self._pick(dataset, parsed.version)
         if version.committed is None:

@@ -89,7 +89,7 @@ def unavailable(ref: str, message: str) -> EngineError:
     if "no space left" in lowered:
         return failures.engine_error(message, where=ref)
     if any(word in lowered for word in _DENIED):
-        hint = "check the name; a private image needs its registry's login: `appliance registry add`"
+        hint = "check the name; an image that needs a login has to be pulled by hand: `docker login`, `docker pull`"
     elif any(word in lowered for word in _ABSENT):
         hint = "check the image's name and tag"
     elif any(word in lowered for word in _UNREACHABLE):

@@ -98,7 +98,7 @@ async def test_a_private_image_needs_its_login(engine: Engine, images: Images) -
     with registry(login="me:password", salt=engine.instance) as remote:
         with pytest.raises(ImageNotFound) as caught:
             await images.ensure(remote.ref)
-        assert "appliance registry add" in caught.value.hint
+        assert "docker login" in caught.value.hint
         assert await images.ensure(remote.ref, auth={"username": "me", "password": "password"})
         await forget(engine, remote.ref)
 

@@ -211,7 +211,10 @@ def test_any_sequence_of_steps_on_zfs_is_what_a_model_in_memory_says(zfs_dataset
 
     checks = list(HealthCheck)
     run_state_machine_as_test(
-        Machine, settings=settings(max_examples=3, stateful_step_count=20, deadline=None, suppress_health_check=checks)
+        Machine,
+        settings=settings(
+            max_examples=3, stateful_step_count=20, deadline=None, database=None, suppress_health_check=checks
+        ),
     )
 
 

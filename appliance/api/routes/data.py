@@ -15,6 +15,7 @@ from appliance import wire
 from appliance.api import requests, views
 from appliance.api.parts import Parts
 from appliance.datasets.files import open_file
+from appliance.errors import UsageError
 from appliance.state import resources
 from appliance.state.models import Model
 
@@ -47,7 +48,14 @@ def routes(parts: Parts) -> list[Route]:
         return JSONResponse({"items": [show(row) for row in parts.models.every()]})
 
     async def model(request: Request) -> Response:
-        return JSONResponse(show(parts.models.resolve(request.path_params["name"])))
+        """Deleting one takes its id, for a name means whatever is newest, and leaves its dataset version."""
+        row = parts.models.resolve(request.path_params["name"])
+        if request.method == "GET":
+            return JSONResponse(show(row))
+        if row.id != request.path_params["name"]:
+            raise UsageError("a model is deleted by its id", where=row.name, hint=f"its newest one is {row.id}")
+        parts.models.delete(row.id)
+        return Response(status_code=204)
 
     async def secrets(_: Request) -> Response:
         items = [wire.Secret(name=name, updated=updated) for name, updated in parts.secrets.names()]
@@ -65,7 +73,7 @@ def routes(parts: Parts) -> list[Route]:
         Route("/v1/datasets/{name}/versions", versions, methods=["GET"]),
         Route("/v1/datasets/{name}/file", file, methods=["GET"]),
         Route("/v1/models", models, methods=["GET"]),
-        Route("/v1/models/{name}", model, methods=["GET"]),
+        Route("/v1/models/{name}", model, methods=["GET", "DELETE"]),
         Route("/v1/secrets", secrets, methods=["GET"]),
         Route("/v1/secrets/{name}", secret, methods=["PUT", "DELETE"]),
     ]

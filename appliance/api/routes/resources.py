@@ -108,10 +108,7 @@ async def _delete(parts: Parts, resource: resources.Resource, confirm: str) -> N
     if resource.kind == "workflow" and any(run.workflow_uid == resource.uid for run in runs.unfinished(parts.db.read)):
         raise Conflict(f"workflow {resource.name!r} has runs that are not finished", hint="cancel them first")
     apply.delete(parts.db, resource.kind, resource.name, source="cli", now=parts.clock())
-    if resource.kind == "workflow":
-        with parts.db.write() as db:
-            resources.remove(db, resource.uid)
-    elif resource.kind == "dataset":
+    if resource.kind == "dataset":
         await parts.datasets.destroy(resource.uid)
     else:
         parts.hint(resource.kind, resource.uid)

@@ -197,6 +197,19 @@ async def test_a_file_of_a_dataset_is_read_and_a_link_in_it_is_not(house: House,
     assert len((await house.trusted.get("/v1/datasets/d/versions")).json()["items"]) == 1
 
 
+async def test_a_model_is_deleted_by_its_id_and_frees_its_dataset(house: House, tmp_path: Path) -> None:
+    house.datasets.create("d")
+    (tmp_path / "weights").write_text("w")
+    version = await house.datasets.put("d", tmp_path / "weights")
+    model = house.parts.models.register("m", "Custom", version)
+    assert (await house.trusted.get("/v1/models/m")).json()["dataset"] == "d"
+    is_problem(await house.trusted.delete("/v1/datasets/d?confirm=d"), 409, "conflict")
+    assert (await house.trusted.get("/v1/datasets/d")).json()["phase"] == "Ready"
+    assert model.id in is_problem(await house.trusted.delete("/v1/models/m"), 400, "usage")["hint"]
+    assert (await house.trusted.delete(f"/v1/models/{model.id}")).status_code == 204
+    assert (await house.trusted.delete("/v1/datasets/d?confirm=d")).status_code == 202
+
+
 async def test_logs_pass_the_query_on_with_large_cursors(house: House) -> None:
     answer = await house.trusted.get("/v1/logs?kind=run&name=w.1&after=1795379593511066&contains=a%20b&limit=5")
     assert answer.json()["items"][0]["line"] == "<script>"

@@ -36,5 +36,8 @@ def test_workspaces_on_the_directory_store(tmp_path: Path, monkeypatch: pytest.M
 
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
     run_state_machine_as_test(
-        Machine, settings=settings(max_examples=15, stateful_step_count=30, deadline=None, suppress_health_check=checks)
+        Machine,
+        settings=settings(
+            max_examples=15, stateful_step_count=30, deadline=None, database=None, suppress_health_check=checks
+        ),
     )
