@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,13 +48,14 @@ class House:
     watcher: Watcher
 
     def background(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
-        return [
-            ("reconcile", self.reconciler.run()),
-            ("watched folder", self.watcher.run()),
-            ("engine", self._follow_engine()),
-            ("front door", self._keep_router()),
-            ("checks", self._check()),
-        ]
+        works = {
+            "reconcile": self.reconciler.run,
+            "watched folder": self.watcher.run,
+            "engine": self._follow_engine,
+            "front door": self._keep_router,
+            "checks": self._check,
+        }
+        return [(name, _keep(name, work)) for name, work in works.items()]
 
     async def close(self) -> None:
         parts = self.parts
@@ -169,3 +170,15 @@ class House:
         self.parts.health[name] = wire.Part(name=name, ok=ok, message=message)
         if before is None or before["ok"] != ok:
             log.log(logging.INFO if ok else logging.WARNING, "%s: %s", name, message)
+
+
+async def _keep(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Begin again after whatever was not foreseen, a full disk for one: no part ends the daemon."""
+    while True:
+        try:
+            await work()
+        except ApplianceError as error:
+            log.warning("%s: %s", name, error)
+        except Exception:
+            log.exception("%s ended and begins again", name)
+        await asyncio.sleep(RETRY_S)
