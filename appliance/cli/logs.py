@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 LIMIT = 100_000
 CHUNK = 5000
+FIRST = 1
+"""A cursor before every line: without one, a query answers with the newest lines."""
 
 
 def configure_logs(parser: argparse.ArgumentParser) -> None:
@@ -55,10 +57,10 @@ def run_logs(args: argparse.Namespace) -> int:
         lines = client.logs(**query, limit=args.tail)
         seq = _show(lines, args) or seq
     else:
-        while lines := client.logs(**query, after=seq or "0", limit=CHUNK):
+        while lines := client.logs(**query, after=seq or FIRST, limit=CHUNK):
             seq = _show(lines, args)
     if args.follow:
-        for line in client.follow_logs(**query, after=seq or "0"):
+        for line in client.follow_logs(**query, after=seq or FIRST):
             _show([line], args)
             sys.stdout.flush()
     return 0

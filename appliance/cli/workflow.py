@@ -11,6 +11,7 @@ from typing import Any
 
 from appliance.cli import get, render
 from appliance.cli.declare import apply_file
+from appliance.cli.logs import FIRST
 from appliance.client import Client
 from appliance.errors import UsageError
 
@@ -89,7 +90,7 @@ def follow(client: Client, name: str) -> int:
     while True:
         run = client.get("runs", name)
         name = run["name"]
-        while lines := client.logs(kind="run", name=name, after=seq or "0", limit=1000):
+        while lines := client.logs(kind="run", name=name, after=seq or FIRST, limit=1000):
             for line in lines:
                 print(f"{line['part']} | {render.clean(line['line'])}")
             seq = lines[-1]["seq"]

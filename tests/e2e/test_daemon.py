@@ -182,6 +182,16 @@ def test_bad_specs_are_refused_with_their_place_and_change_nothing(daemon: Runni
     assert [item["name"] for item in daemon.client.items("deployments")] == [item["name"] for item in before]
 
 
+def test_every_line_of_a_long_log_is_shown_in_order(daemon: RunningDaemon) -> None:
+    text = "jobs: {a: {uses: script@v1, with: {image: appliance/base, script: 'seq 1 12000'}}}"
+    daemon.client.apply(text, "long.yaml")
+    name = daemon.client.start_run("long")["name"]
+    assert daemon.cli("workflow", "follow", name).stdout.splitlines() == [f"a | {n}" for n in range(1, 12_001)]
+    assert daemon.cli("logs", f"run/{name}/a").stdout.splitlines() == [str(n) for n in range(1, 12_001)]
+    assert daemon.cli("logs", f"run/{name}/a", "-n", "2").stdout.splitlines() == ["11999", "12000"]
+    assert daemon.cli("logs", f"run/{name}", "--grep", "1199", "-n", "1").stdout == "a | 11999\n"
+
+
 def test_an_unknown_image_fails_the_job_with_the_next_step(daemon: RunningDaemon) -> None:
     text = "jobs: {a: {uses: script@v1, with: {image: 'localhost:1/no/such:image', script: 'true'}}}"
     daemon.client.apply(text, "imageless.yaml")
