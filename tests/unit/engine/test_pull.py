@@ -26,7 +26,7 @@ def test_a_pull_is_told_layer_by_layer() -> None:
     ("message", "hint"),
     [
         ("manifest for a:1 not found: manifest unknown", "name and tag"),
-        ("pull access denied for a, repository does not exist or may require 'docker login'", "appliance registry"),
+        ("pull access denied for a, repository does not exist or may require 'docker login'", "docker login"),
         ('Get "https://r.example/v2/": dial tcp: lookup r.example: no such host', "docker load"),
         ("something else", "docker pull a:1"),
     ],
