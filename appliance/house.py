@@ -88,8 +88,11 @@ class House:
         gateway = await self.parts.engine.ensure_network()
         await self.router.set_binds([f"{gateway}:{self.parts.settings.port}"])
         self._tell("engine", True, f"Docker {info.version}, {info.storage_driver}, cgroup v{info.cgroup_version}")
-        await self.runs.sweep()
         await self._catch_up()
+        try:
+            await self.runs.sweep()
+        except ApplianceError as error:
+            log.warning("what old runs have left stays for now: %s", error)
 
     async def _catch_up(self) -> None:
         for container in await self.parts.engine.list():
@@ -99,7 +102,7 @@ class House:
 
     async def _on_event(self, event: EngineEvent) -> None:
         if event.action == "lost":
-            self._tell("engine", False, "the Docker engine went away; what it ran is looked for again once it answers")
+            self._tell("engine", False, "the Docker engine went away; it is asked again: start it if it stays away")
             return
         if event.action == "resync":
             await self._greet_engine()

@@ -21,11 +21,14 @@ class Setting:
     name: str
     default: Value
     help: str
+    least: float = 0
+    most: float = 1e9
+    """Of a number; both are allowed."""
 
 
 SETTINGS = (
     Setting("host", "127.0.0.1", "Address of the front door and the API. Loopback unless you put TLS before it."),
-    Setting("port", 7070, "TCP port of the front door and the API."),
+    Setting("port", 7070, "TCP port of the front door and the API.", 1, 65_535),
     Setting("docker_host", "", "Docker engine address, such as unix:///run/docker.sock; empty: the engine's default."),
     Setting("storage", "auto", "Volume store: zfs, directory, or auto (zfs where `zpool` is set, else directory)."),
     Setting("zpool", "", "Pool or dataset that holds the volumes of the zfs store, such as tank/appliance."),
@@ -34,7 +37,7 @@ SETTINGS = (
     Setting("notebook_image", "appliance/notebook", "Image of a notebook that names none."),
     Setting("shm_mb", 1024, "Shared memory of a container, in MiB; PyTorch's data loaders need it."),
     Setting("stop_grace_s", 10.0, "Seconds between the polite stop of a container and the kill."),
-    Setting("max_parallel_jobs", 4, "Workflow jobs that run at the same time on this machine."),
+    Setting("max_parallel_jobs", 4, "Workflow jobs that run at the same time on this machine.", 1),
     Setting("resync_s", 30.0, "Seconds between two full comparisons of what is declared with what runs."),
     Setting("watch_debounce_s", 0.3, "Seconds a spec file must be unchanged before it is read."),
     Setting("log_flush_s", 0.5, "Seconds a log line may wait before it is stored."),
@@ -159,8 +162,15 @@ def _convert(setting: Setting, raw: object, origin: str) -> Value:
     try:
         if isinstance(raw, bool) or not isinstance(raw, (str, int, float)):
             raise ValueError
-        return kind(raw)
-    except ValueError:
+        value = kind(raw)
+        if not isinstance(value, str) and not setting.least <= value <= setting.most:
+            raise UsageError(
+                f"setting {setting.name} must be {setting.least:g} to {setting.most:g}, not {raw!r}",
+                where=origin,
+                hint=f"{setting.help} Default: {setting.default!r}",
+            )
+        return value
+    except (ValueError, OverflowError):
         raise UsageError(
             f"setting {setting.name} must be of type {kind.__name__}, not {raw!r}",
             where=origin,

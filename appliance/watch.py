@@ -20,6 +20,7 @@ from watchdog.observers import Observer
 from appliance import apply
 from appliance.errors import ApplianceError, SpecError
 from appliance.spec.load import load_file
+from appliance.spec.tree import MAX_BYTES
 from appliance.state import events, resources, spec_files
 from appliance.state.db import Connection, Database
 from appliance.state.spec_files import SpecFile
@@ -77,6 +78,8 @@ class Watcher:
         known = {found.path: found for found in spec_files.every(self._db.read)}
         settle: float | None = None
         files = self._files()
+        if files is None:
+            return None
         present = {path.name for path in files}
         gone = known.keys() - present
         for path in files:
@@ -98,12 +101,13 @@ class Watcher:
                 spec_files.remove(db, name)
         return settle
 
-    def _files(self) -> list[Path]:
+    def _files(self) -> list[Path] | None:
+        """None where the folder itself cannot be read: nothing is known then, so nothing is withdrawn."""
         try:
             entries = sorted(self._folder.iterdir())
         except OSError as error:
-            log.error("the watched folder cannot be read: %s", error)
-            return []
+            log.error("the watched folder cannot be read: %s; what it declared goes on", error)
+            return None
         return [entry for entry in entries if entry.suffix in SUFFIXES and not entry.name.startswith(".")]
 
     async def _read(self, path: Path, digest: str, known: SpecFile | None, gone: set[str], now: float) -> None:
@@ -171,7 +175,13 @@ class _Wake(FileSystemEventHandler):
 
 
 def _digest(path: Path) -> str:
-    """Of the content, without following a link: the folder may hold links to what only root may read."""
+    """Of the content, without following a link: the folder may hold links to what only root may read.
+
+    What is too large for a spec is told apart by size and time only; reading it would hold up everything else.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
+        about = os.fstat(descriptor)
+        if about.st_size > MAX_BYTES:
+            return f"large:{about.st_size}:{about.st_mtime_ns}"
         return hashlib.file_digest(file, "sha256").hexdigest()

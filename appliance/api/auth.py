@@ -11,7 +11,7 @@ from appliance.errors import Forbidden
 
 OPEN_PATHS = frozenset({"/healthz"})
 OPEN_PREFIXES = ("/notebooks/", "/deployments/")
-"""Waiting pages, which tell nothing but that something is starting."""
+"""Waiting pages, which tell the name and the phase of what is not served now."""
 
 
 class RequireToken:

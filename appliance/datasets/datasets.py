@@ -15,7 +15,7 @@ from pathlib import Path
 import anyio
 
 from appliance.datasets.ref import LATEST, Ref, dataset_id, dataset_uid, derived_id, parse_ref, random_id
-from appliance.errors import Conflict, NotFound, UsageError
+from appliance.errors import Conflict, NotFound, StorageError, UsageError
 from appliance.spec.names import check_name
 from appliance.state import events, models, resources, versions
 from appliance.state.db import Database
@@ -211,7 +211,7 @@ class Datasets:
             log.info("volume %s belongs to no dataset version; it is destroyed", volume)
             try:
                 await in_thread(self._store.destroy, volume)
-            except Conflict as error:
+            except (Conflict, StorageError) as error:
                 log.warning("volume %s stays: %s", volume, error)
 
     # parts

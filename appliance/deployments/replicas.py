@@ -17,6 +17,7 @@ from appliance.errors import EngineError
 from appliance.settings import Settings
 from appliance.spec.models import Deployment
 from appliance.state.resources import Resource
+from appliance.telemetry.draining import Draining
 from appliance.telemetry.telemetry import Telemetry
 from appliance.telemetry.types import LogSource
 
@@ -50,6 +51,7 @@ class Replicas:
     ) -> None:
         self._engine = engine
         self._telemetry = telemetry
+        self._draining = Draining(telemetry)
         self._prober = prober
         self._settings = settings
         self._instance = instance
@@ -198,7 +200,7 @@ class Replicas:
 
     async def _drain(self, deployment: Resource, container: Container) -> None:
         if container.log_path:
-            await self._telemetry.drain(_source(deployment, container), container.log_path)
+            await self._draining.drain(_source(deployment, container), container.log_path)
 
 
 def port_of(container: Container) -> int | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import anyio
 
-from appliance.errors import ApplianceError, Conflict, NotFound
+from appliance.errors import ApplianceError, Conflict, NotFound, StorageError
 from appliance.history.undo import ROLLBACK, UNDO, undo_target
 from appliance.state import snapshots
 from appliance.state.db import Database
@@ -144,7 +144,7 @@ class Workspaces:
     async def _destroy_unknown(self, uid: str, known: set[str]) -> None:
         try:
             await in_thread(destroy_below, self._store, f"{ROOM}/{uid}", keep=known)
-        except Conflict as error:
+        except (Conflict, StorageError) as error:
             log.warning("some of the past of workspace %s stays: %s", uid, error)
 
     async def _destroy_unknown_snapshots(self, volumes: set[str], known: set[str]) -> None:
@@ -156,7 +156,7 @@ class Workspaces:
                 log.info("snapshot %s of %s belongs to no history; it is destroyed", found, volume)
                 try:
                     await in_thread(self._store.destroy_snapshot, volume, found)
-                except Conflict as error:
+                except (Conflict, StorageError) as error:
                     log.warning("snapshot %s of %s stays: %s", found, volume, error)
 
     def _head(self, uid: str) -> str:

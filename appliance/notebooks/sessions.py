@@ -14,6 +14,7 @@ from appliance.errors import EngineError
 from appliance.notebooks import jupyter
 from appliance.notebooks.plan import Session
 from appliance.state.resources import Resource
+from appliance.telemetry.draining import Draining
 from appliance.telemetry.telemetry import Telemetry
 from appliance.telemetry.types import LogSource
 
@@ -44,6 +45,7 @@ class Sessions:
     ) -> None:
         self._engine = engine
         self._telemetry = telemetry
+        self._draining = Draining(telemetry)
         self._grace_s = grace_s
         self._clock = clock
         self._secrets = secrets
@@ -112,7 +114,7 @@ class Sessions:
 
     async def _drain(self, notebook: Resource, container: Container) -> None:
         if container.log_path:
-            await self._telemetry.drain(_source(notebook, container), container.log_path)
+            await self._draining.drain(_source(notebook, container), container.log_path)
 
 
 def owner(container: Container) -> Owner:

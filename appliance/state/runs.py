@@ -59,8 +59,11 @@ def create(
     jobs: Sequence[str],
     now: float,
 ) -> Run:
-    """A new run with all its jobs Pending, numbered after the newest run of the workflow."""
-    (last,) = db.execute("SELECT coalesce(max(number), 0) FROM runs WHERE workflow_uid = ?", (workflow_uid,)).fetchone()
+    """A new run with all its jobs Pending, numbered after the newest run of that workflow name.
+
+    By name and not by uid: logs are kept under `WORKFLOW.NUMBER`, also of a workflow that was deleted meanwhile.
+    """
+    (last,) = db.execute("SELECT coalesce(max(number), 0) FROM runs WHERE workflow = ?", (workflow,)).fetchone()
     run_id = secrets.token_hex(16)
     db.execute(
         "INSERT INTO runs (id, number, workflow_uid, workflow, spec, inputs, phase, created)"

@@ -8,9 +8,10 @@ Job and output names may be any text; `names.part` makes volume names of them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from appliance.errors import Conflict, StorageError
 from appliance.storage.base import Store
 from appliance.storage.destroy import destroy_below
 from appliance.storage.names import part
@@ -49,10 +50,17 @@ class Scratch:
         """Everything the run wrote and read. Gone already counts as done."""
         await in_thread(destroy_below, self._store, f"{ROOM}/{part(run)}")
 
-    async def sweep(self, runs: Collection[str]) -> None:
-        """Destroy the volumes of all runs but `runs`: their rows are gone, so nobody will ask for them."""
-        keep = {part(run) for run in runs}
+    async def sweep(self, runs: Callable[[], Iterable[str]]) -> None:
+        """Destroy the volumes of all runs but `runs()`: their rows are gone, so nobody will ask for them.
+
+        `runs` is asked just before each destruction: a run's row is there before its volumes are.
+        """
         volumes = await in_thread(self._store.volumes, ROOM)
-        for found in sorted({volume.split("/")[1] for volume in volumes} - keep):
+        for found in sorted({volume.split("/")[1] for volume in volumes}):
+            if found in {part(run) for run in runs()}:
+                continue
             log.info("volumes of run %s belong to no run; they are destroyed", found)
-            await in_thread(destroy_below, self._store, f"{ROOM}/{found}")
+            try:
+                await in_thread(destroy_below, self._store, f"{ROOM}/{found}")
+            except (Conflict, StorageError) as error:
+                log.warning("volumes of run %s stay: %s", found, error)

@@ -96,13 +96,12 @@ class RunController:
 
     async def sweep(self) -> None:
         """Remove what belongs to no unfinished run: for a start after a restored backup or a cleanup that failed."""
-        alive = set(self.keys())
         for container in await self._rooms.engine.list(kind=self.kind):
             owner = owner_of(container.labels)
-            if owner and owner.uid not in alive:
+            if owner and owner.uid not in set(self.keys()):  # asked now: a run may have begun since the listing
                 log.info("container %s belongs to no unfinished run; it is removed", container.name)
                 await self._rooms.engine.remove(container.id)
-        await self._rooms.scratch.sweep(alive)
+        await self._rooms.scratch.sweep(self.keys)
 
     # one job
 

@@ -26,6 +26,9 @@ def test_a_variable_wins_over_the_file_and_the_file_over_the_default(tmp_path: P
     ("text", "expected"),
     [
         ("port = [1]", "setting port must be of type int"),
+        ("port = 99999", "setting port must be 1 to 65535"),
+        ("max_parallel_jobs = 0", "setting max_parallel_jobs must be 1 to"),
+        ("resync_s = nan", "setting resync_s must be"),
         ("port = true", "setting port must be of type int"),
         ("prot = 1", "unknown setting 'prot'"),
         ("port = ", "not valid TOML"),

@@ -138,3 +138,12 @@ def test_a_damaged_file_is_refused_with_the_next_step(tmp_path: Path) -> None:
 def test_a_spec_keeps_the_order_of_its_keys(db: Database) -> None:
     resource, _ = put(db, {"jobs": {"z": 1, "a": 2}})
     assert list(resource.spec["jobs"]) == ["z", "a"]
+
+
+def test_run_names_are_never_given_twice(db: Database) -> None:
+    new_run(db)
+    with db.write() as transaction:
+        again = runs.create(
+            transaction, workflow_uid="another", workflow="train", spec={}, inputs={}, jobs=["a"], now=NOW
+        )
+    assert again.number == 2

@@ -140,6 +140,25 @@ async def test_a_link_is_never_followed(folder: Folder, tmp_path: Path) -> None:
     assert folder.problem("a.yaml")
 
 
+async def test_a_folder_that_cannot_be_read_stops_nothing(folder: Folder) -> None:
+    folder.write("a.yaml", NOTEBOOK.format("nb", "one"))
+    await folder.scan()
+    folder.path.rename(folder.path.with_name("away"))
+    await folder.scan()
+    assert folder.notebook("nb").desired == "running"
+    folder.path.with_name("away").rename(folder.path)
+    await folder.scan()
+    assert folder.notebook("nb").source == "file:a.yaml"
+
+
+async def test_a_file_that_is_too_large_is_told_without_being_read(folder: Folder) -> None:
+    with (folder.path / "big.yaml").open("wb") as file:
+        file.truncate(1 << 40)  # sparse: reading it would take minutes
+    folder.clock.now += 1e9
+    await folder.scan()
+    assert folder.problem("big.yaml")
+
+
 async def test_other_files_are_left_alone(folder: Folder) -> None:
     for name in ("notes.txt", ".hidden.yaml", "a.yaml~", ".a.yaml.swp"):
         folder.write(name, "x: [")

@@ -39,7 +39,7 @@ def routes(parts: Parts) -> list[Route]:
     async def events_(request: Request) -> Response:
         if requests.flag(request, "follow"):
             last = request.headers.get("last-event-id") or request.query_params.get("after")
-            return event_stream(_events(parts, int(last) if last and last.isdigit() else None), parts.stopping)
+            return event_stream(_events(parts, _cursor(last)), parts.stopping)
         rows = events.newest(
             parts.db.read,
             kind=request.query_params.get("kind", ""),
@@ -79,6 +79,10 @@ async def _events(parts: Parts, last: int | None) -> AsyncIterator[list[Mapping[
             yield [views.event(row) for row in rows]
         else:
             await asyncio.sleep(EVENT_POLL_S)
+
+
+def _cursor(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 def _plain(cell: Any) -> Any:

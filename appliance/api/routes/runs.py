@@ -50,7 +50,7 @@ def routes(parts: Parts) -> list[Route]:
 def find(parts: Parts, name: str) -> runs.Run:
     """By `WORKFLOW.NUMBER`; the name alone means its newest run."""
     workflow, dot, number = name.rpartition(".")
-    if dot and number.isdigit():
+    if dot and number.isascii() and number.isdigit() and len(number) < 10:
         return runs.by_number(parts.db.read, workflow, int(number))
     newest = runs.newest(parts.db.read, workflow=name, limit=1)
     if not newest:

@@ -79,7 +79,7 @@ async def test_a_run_takes_everything_along_and_nothing_else(scratch: Scratch, s
 async def test_runs_that_nobody_knows_are_swept(scratch: Scratch, store: DirectoryStore) -> None:
     await scratch.create(RUN, "clone", "repo")
     await scratch.create(OTHER, "clone", "repo")
-    await scratch.sweep([OTHER])
+    await scratch.sweep(lambda: [OTHER])
     assert store.volumes() == [f"runs/{OTHER}/clone/out-repo"]
-    await scratch.sweep([])
+    await scratch.sweep(lambda: [])
     assert store.volumes() == []
