@@ -7,6 +7,7 @@ Blocking; not for several threads at once. A stream has a connection of its own,
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 60.0
 """For one call; streams wait as long as it takes."""
+WORK_S = 24 * 3600.0
+"""For a call that ends with its work: a rollback in the plain-directory store copies the workspace."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -44,6 +47,7 @@ class Client:
         self._url = urlsplit(url)
         self._token = token
         self._kept: http.client.HTTPConnection | None = None
+        self._streams: set[http.client.HTTPConnection] = set()
 
     @classmethod
     def from_environment(cls, home: Path, environ: Mapping[str, str] = os.environ) -> Client:
@@ -91,11 +95,13 @@ class Client:
 
     def delete(self, kind: str, name: str, *, confirm: str = "") -> None:
         """`confirm` repeats the name; needed where data goes with the resource."""
-        self.call("DELETE", f"/v1/{quote(kind)}/{quote(name, safe='')}", {"confirm": confirm})
+        self.call("DELETE", f"/v1/{quote(kind)}/{quote(name, safe='')}", {"confirm": confirm}, timeout_s=WORK_S)
 
     def act(self, kind: str, name: str, verb: str, body: Mapping[str, Any] | None = None) -> Any:
         """An action on one resource, such as ("notebooks", "nb", "start"). Answers the API's document."""
-        return self._json("POST", f"/v1/{quote(kind)}/{quote(name, safe='')}/{verb}", body=body or {})
+        path = f"/v1/{quote(kind)}/{quote(name, safe='')}/{verb}"
+        content = self.call("POST", path, body=body or {}, timeout_s=WORK_S)
+        return json.loads(content) if content else None
 
     def start_run(self, workflow: str, inputs: Mapping[str, Any] | None = None) -> wire.Run:
         return cast("wire.Run", self.act("workflows", workflow, "runs", {"inputs": inputs or {}}))
@@ -120,14 +126,23 @@ class Client:
     # -- plumbing
 
     def call(
-        self, method: str, path: str, query: Mapping[str, object] | None = None, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, object] | None = None,
+        body: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
     ) -> bytes:
         """One request. A kept connection that the daemon has closed meanwhile is opened again, once."""
         target = _target(path, query)
         payload = None if body is None else json.dumps(body).encode()
         for fresh in (self._kept is None, True):
-            connection = self._kept or self._connect(TIMEOUT_S)
+            connection = self._kept or self._connect(timeout_s)
             self._kept = connection
+            connection.timeout = timeout_s
+            if connection.sock is not None:
+                connection.sock.settimeout(timeout_s)
             try:
                 connection.request(method, target, payload, self._headers(payload))
                 response = connection.getresponse()
@@ -145,6 +160,7 @@ class Client:
     def stream(self, path: str, query: Mapping[str, object]) -> Iterator[Any]:
         """The JSON documents of a server-sent event stream. Closing the iterator closes the connection."""
         connection = self._connect(None)
+        self._streams.add(connection)
         try:
             connection.request("GET", _target(path, query), headers=self._headers(None))
             response = connection.getresponse()
@@ -156,9 +172,15 @@ class Client:
         except (OSError, http.client.HTTPException) as error:
             raise self._down(error) from error
         finally:
+            self._streams.discard(connection)
             connection.close()
 
     def close(self) -> None:
+        """Ends the streams too, also one that another thread is waiting on."""
+        for stream in tuple(self._streams):
+            if stream.sock is not None:
+                with contextlib.suppress(OSError):  # gone already
+                    stream.sock.shutdown(socket.SHUT_RDWR)
         if self._kept is not None:
             self._kept.close()
             self._kept = None

@@ -38,13 +38,16 @@ class Feed:
         """Batches of log lines as they are stored; ends when the daemon goes."""
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[Any] = asyncio.Queue()
-        lines = self._connect().follow_logs(**query)
+        client = self._connect()
+        left = threading.Event()
         room = threading.Semaphore(20 * STREAM_BATCH)  # a reader that lags behind holds the thread, not the memory
 
         def read() -> None:
             try:
-                for line in lines:
+                for line in client.follow_logs(**query):
                     room.acquire()
+                    if left.is_set():
+                        return
                     loop.call_soon_threadsafe(queue.put_nowait, line)
                 end: object = None
             except Exception as error:  # told to the reader in the event loop
@@ -53,6 +56,15 @@ class Feed:
                 loop.call_soon_threadsafe(queue.put_nowait, end)
 
         threading.Thread(target=read, name="log stream", daemon=True).start()
+        try:
+            async for batch in self._batches(queue, room):
+                yield batch
+        finally:  # the reader has gone: end the thread and its connection, wherever it waits
+            left.set()
+            room.release()
+            client.close()
+
+    async def _batches(self, queue: asyncio.Queue[Any], room: threading.Semaphore) -> AsyncIterator[list[Any]]:
         while True:
             batch = [await queue.get()]
             while not queue.empty() and len(batch) < STREAM_BATCH:

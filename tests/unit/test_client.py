@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socketserver
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
@@ -120,3 +121,30 @@ def test_names_cannot_leave_their_place_in_the_path(tmp_path: Path) -> None:
             client.get("notebooks", "../secrets/x?y")
         client.close()
     assert seen == ["/v1/notebooks/..%2Fsecrets%2Fx%3Fy"]
+
+
+def test_closing_ends_a_stream_that_another_thread_waits_on(tmp_path: Path) -> None:
+    held, ended = threading.Event(), threading.Event()
+
+    def handle(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Transfer-Encoding", "chunked")
+        request.end_headers()
+        request.wfile.write(b'10\r\ndata: {"seq":1}\n\r\n')
+        held.wait(10)
+        request.close_connection = True
+
+    def read() -> None:
+        assert [line["seq"] for line in client.follow_logs(kind="run")] == [1]
+        ended.set()
+
+    with serving(tmp_path / "s", handle):
+        client = Client(socket=tmp_path / "s")
+        thread = threading.Thread(target=read)
+        thread.start()
+        deadline = time.monotonic() + 10
+        while not ended.wait(0.05) and time.monotonic() < deadline:
+            client.close()
+        held.set()
+        thread.join(10)
+    assert ended.is_set()

@@ -81,5 +81,5 @@ async def test_runs_that_nobody_knows_are_swept(scratch: Scratch, store: Directo
     await scratch.create(OTHER, "clone", "repo")
     await scratch.sweep(lambda: [OTHER])
     assert store.volumes() == [f"runs/{OTHER}/clone/out-repo"]
-    await scratch.sweep(lambda: [])
+    await scratch.sweep(list)
     assert store.volumes() == []

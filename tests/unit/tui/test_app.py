@@ -33,6 +33,7 @@ class FakeClient:
         self.asked: list[tuple[Any, ...]] = []
         self.down = False
         self.refuse = False
+        self.closed = False
 
     def items(self, kind: str) -> list[Any]:
         self._alive()
@@ -76,6 +77,9 @@ class FakeClient:
     def follow_logs(self, **query: Any) -> Iterator[Any]:
         yield {"seq": 1, "part": "", "line": HOSTILE}
         yield {"seq": 2, "part": "job", "line": "two\x1b[2J"}
+
+    def close(self) -> None:
+        self.closed = True
 
     def _alive(self) -> None:
         if self.down:
@@ -248,6 +252,8 @@ async def test_logs_are_followed_and_cannot_move_the_cursor(app: ApplianceApp, c
         assert HOSTILE in shown
         assert "job | two [2J" in shown
         await pilot.press("escape")
+        await at_rest(pilot, app)
+        assert client.closed
 
 
 async def test_opening_shows_the_address_with_its_token(app: ApplianceApp, client: FakeClient) -> None:
