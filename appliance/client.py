@@ -66,7 +66,7 @@ class Client:
         return self.call("GET", "/v1/status")
 
     def items(self, kind: str, /, **query: object) -> list[Any]:
-        """Items of a plural kind of wire.KINDS, or of a list below one resource."""
+        """Items of a kind in the plural, such as `runs`, or of a list below one resource."""
         return cast("wire.Page", self._json("GET", f"/v1/{kind}", query))["items"]
 
     def get(self, kind: str, name: str) -> Any:

@@ -151,8 +151,6 @@ async def _build(settings: Settings, clock: Callable[[], float]) -> House:
         db=db,
         engine=engine,
         images=images,
-        store=store,
-        datasets=datasets,
         models=models,
         telemetry=telemetry,
         router=router,

@@ -11,19 +11,6 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-KINDS = (
-    "notebooks",
-    "workflows",
-    "runs",
-    "deployments",
-    "datasets",
-    "models",
-    "secrets",
-    "specs",
-    "events",
-)
-"""What `appliance get KIND` takes; the singular is taken too."""
-
 
 class Problem(TypedDict):
     """RFC 9457 problem, the one shape of every error. `code` is the class in errors.py."""

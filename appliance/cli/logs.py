@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from appliance import wire
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-LIMIT = 100_000
 CHUNK = 5000
 FIRST = 1
 """A cursor before every line: without one, a query answers with the newest lines."""

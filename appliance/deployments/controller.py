@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from appliance.datasets.datasets import Datasets
 from appliance.datasets.models import Models
 from appliance.deployments import status
 from appliance.deployments.making import Making, digest, warnings
@@ -35,7 +34,6 @@ from appliance.spec.models import Deployment
 from appliance.state import events, resources
 from appliance.state.db import Database
 from appliance.state.resources import Resource
-from appliance.storage.base import Store
 from appliance.telemetry.telemetry import Telemetry
 from appliance.vault.secrets import Secrets
 
@@ -79,8 +77,6 @@ class View:
 
 
 class DeploymentController:
-    """Every controller is given the same parts; this one has no use for `store` and `datasets` of its own."""
-
     kind = "deployment"
 
     def __init__(
@@ -89,8 +85,6 @@ class DeploymentController:
         db: Database,
         engine: Engine,
         images: Images,
-        store: Store,
-        datasets: Datasets,
         models: Models,
         telemetry: Telemetry,
         router: Router,

@@ -22,13 +22,15 @@ class Draining:
         self._telemetry = telemetry
         self._tries: dict[str, int] = {}
 
-    async def drain(self, source: LogSource, log_path: Path) -> None:
-        """Raises TelemetryError the first times."""
+    async def drain(self, source: LogSource, log_path: Path, *, timeout_s: float = 30.0) -> str:
+        """What is missing, in words; empty where all is stored. Raises TelemetryError the first times."""
         try:
-            await self._telemetry.drain(source, log_path)
+            await self._telemetry.drain(source, log_path, timeout_s=timeout_s)
         except TelemetryError as error:
             tries = self._tries[source.container] = self._tries.get(source.container, 0) + 1
             if tries < TRIES:
                 raise
             log.warning("%s/%s: its log is incomplete: %s", source.kind, source.name, error)
+            return error.message
         self._tries.pop(source.container, None)
+        return ""

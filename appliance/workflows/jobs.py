@@ -18,13 +18,13 @@ from appliance.errors import (
     EngineError,
     NotFound,
     StorageError,
-    TelemetryError,
     UsageError,
 )
 from appliance.spec.models import CreateModelAction, Workflow
 from appliance.state import events, runs
 from appliance.state.events import Level
 from appliance.state.runs import Job, Run
+from appliance.telemetry.draining import Draining
 from appliance.workflows import actions, collecting, plan, preparing
 from appliance.workflows.outcome import UNSTARTED_CODES, Outcome, outcome_of
 from appliance.workflows.plan import Step, Stop
@@ -37,15 +37,13 @@ MOST_STEPS = 12
 REFUSALS = (NotFound, UsageError, Conflict, EngineError, StorageError)
 """Errors that end a job when they come while it is prepared: waiting would not make them go away."""
 DRAIN_S = 60.0
-DRAIN_TRIES = 4
-"""After these a job's end no longer waits for its log to be stored; what is missing of it is said."""
 
 
 class JobWorker:
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
         self._attached: set[str] = set()
-        self._drain_tries: dict[str, int] = {}
+        self._draining = Draining(rooms.telemetry)
 
     def follows(self, container: Container) -> bool:
         """Its log lines are being read."""
@@ -190,7 +188,6 @@ class JobWorker:
         if container:
             await self._rooms.engine.remove(container.id)
             self._attached.discard(container.id)
-            self._drain_tries.pop(container.id, None)
         await collecting.discard(self._rooms, run, name)
 
     def _register_model(self, run: Run, job: Job, action: CreateModelAction, given: dict[str, Any]) -> None:
@@ -209,14 +206,8 @@ class JobWorker:
         if container.log_path is None or container.started is None:
             return
         source = collecting.log_source(run, job.name, container)
-        try:
-            await self._rooms.telemetry.drain(source, container.log_path, timeout_s=DRAIN_S)
-        except TelemetryError as error:
-            tries = self._drain_tries[container.id] = self._drain_tries.get(container.id, 0) + 1
-            if tries < DRAIN_TRIES:
-                raise
-            log.warning("%s, job %s: %s", actions.subject(run), job.name, error)
-            self._record(run, "LogsIncomplete", f"{job.name}: {error.message}", level="warning")
+        if missing := await self._draining.drain(source, container.log_path, timeout_s=DRAIN_S):
+            self._record(run, "LogsIncomplete", f"{job.name}: {missing}", level="warning")
 
     def _read(self, run_id: str, name: str) -> tuple[Run, Job]:
         db = self._rooms.db.read

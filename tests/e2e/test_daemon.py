@@ -118,7 +118,7 @@ def test_a_run_that_ends_while_the_daemon_is_down_is_finished_afterwards(daemon:
     run = daemon.client.start_run("ended")["name"]
     eventually(lambda: daemon.client.logs(kind="run", name=run, limit=1), within_s=60, what="a line")
     daemon.kill()
-    time.sleep(3)  # the container ends meanwhile
+    eventually(lambda: not daemon.running_containers("ended.1"), within_s=30, what="the container ends meanwhile")
     daemon.start()
     assert daemon.run_to_end(run)["phase"] == "Succeeded"
     lines = [line["line"] for line in daemon.client.logs(kind="run", name=run, part="count", limit=1000)]

@@ -97,8 +97,6 @@ class Services:
             "db": self.db,
             "engine": self.engine,
             "images": Images(self.engine, base_image=settings.base_image, work_dir=settings.home),
-            "datasets": self.datasets,
-            "store": self.store,
             "telemetry": self.telemetry,
             "router": self.router,
             "vault": self.vault,
@@ -107,7 +105,9 @@ class Services:
             "clock": clock,
             "hint": self.reconciler.hint,
         }
-        self.notebooks = NotebookController(**common, workspaces=self.workspaces)
+        self.notebooks = NotebookController(
+            **common, workspaces=self.workspaces, datasets=self.datasets, store=self.store
+        )
         self.deployments = DeploymentController(**common, models=self.models)
         self.reconciler.add(self.notebooks)
         self.reconciler.add(self.deployments)

@@ -111,6 +111,16 @@ class RunningDaemon:
             self._process.wait(30)
         self.client.close()
 
+    def running_containers(self, name: str) -> list[str]:
+        """Ids of what the engine runs for a resource or a run of this daemon, asked without the daemon."""
+        instance = (self.home / "instance").read_text().strip()
+        engine = docker.from_env()
+        try:
+            labels = [f"{PREFIX}instance={instance}", f"{PREFIX}name={name}"]
+            return [str(container.id) for container in engine.containers.list(filters={"label": labels})]
+        finally:
+            engine.close()
+
     def remove_containers(self) -> None:
         instance = (self.home / "instance").read_text().strip()
         engine = docker.from_env()

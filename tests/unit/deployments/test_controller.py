@@ -66,8 +66,6 @@ class House:
         }
         return DeploymentController(
             db=self.db,
-            store=self.store,
-            datasets=self.datasets,
             models=self.models,
             vault=self.vault,
             settings=self.settings,

@@ -10,8 +10,8 @@ import pytest
 from appliance.errors import Conflict, EngineDown, SpecError, TelemetryError, UsageError
 from appliance.settings import load as load_settings
 from appliance.state import events, resources, runs
+from appliance.telemetry.draining import TRIES
 from appliance.workflows import exchange
-from appliance.workflows.jobs import DRAIN_TRIES
 from appliance.workflows.submit import cancel_run, start_run
 from tests.conftest import Clock
 from tests.unit.workflows.fakes import Bench, Inside, Killed, flow, script
@@ -455,7 +455,7 @@ async def test_sweep_removes_what_no_run_knows(bench: Bench) -> None:
 async def test_a_log_that_cannot_be_stored_holds_the_job_up_for_a_while_only(bench: Bench) -> None:
     run = bench.submit(flow(job=script()))
     bench.telemetry.error = TelemetryError("the disk is full")
-    for _ in range(DRAIN_TRIES - 1):
+    for _ in range(TRIES - 1):
         with pytest.raises(TelemetryError):
             await bench.settle()
         assert bench.jobs(run)["job"].message == "the disk is full; trying again"
