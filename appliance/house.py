@@ -163,7 +163,8 @@ class House:
 
     async def _check_gpus(self) -> None:
         try:
-            found = await asyncio.wait_for(asyncio.to_thread(inventory.look), GPU_DEADLINE_S)
+            async with asyncio.timeout(GPU_DEADLINE_S):
+                found = await asyncio.to_thread(inventory.look)
             self._tell("gpu", found.ok, found.message)
         except TimeoutError:
             self._tell("gpu", False, f"NVML did not answer within {GPU_DEADLINE_S:.0f} s; see `nvidia-smi`")

@@ -61,7 +61,8 @@ class Watcher:
                 self._changed.clear()
                 settle = await self.scan()
                 try:
-                    await asyncio.wait_for(self._changed.wait(), RESCAN_S if settle is None else settle)
+                    async with asyncio.timeout(RESCAN_S if settle is None else settle):
+                        await self._changed.wait()
                     await asyncio.sleep(self._debounce_s)
                 except TimeoutError:
                     continue

@@ -125,11 +125,13 @@ async def _ask_port(probe: Probe, port: int) -> str:
     container. So a connection counts when it says something, or is still open after a moment.
     """
     try:
-        reader, writer = await asyncio.wait_for(asyncio.open_connection("127.0.0.1", port), probe.timeout_s)
+        async with asyncio.timeout(probe.timeout_s):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError as error:
         return f"nothing listens on its port yet ({error.strerror or type(error).__name__})"
     try:
-        said = await asyncio.wait_for(reader.read(1), HOLD_S)
+        async with asyncio.timeout(HOLD_S):
+            said = await reader.read(1)
     except TimeoutError:
         return ""
     except OSError:

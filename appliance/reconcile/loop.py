@@ -117,7 +117,8 @@ class Reconciler:
         if self._due and len(self._running) < self._workers:
             wait = max(0.0, self._due[0][0] - now)
         try:
-            await asyncio.wait_for(self._wake.wait(), wait)
+            async with asyncio.timeout(wait):
+                await self._wake.wait()
         except TimeoutError:
             return
 

@@ -106,7 +106,8 @@ class Telemetry:
         self._refresh_secrets()
         done = asyncio.wrap_future(self._reader.drain(source, log_path))
         try:
-            await asyncio.wait_for(done, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await done
         except TimeoutError:
             raise TelemetryError(
                 f"the log was not stored within {timeout_s:g} s",

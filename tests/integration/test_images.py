@@ -490,7 +490,8 @@ async def test_output_survives_a_closed_tab(engine: Engine, notebook_image: str)
         room = f"json:notebook:{shared['fileId']}"
         url = f"ws://{server.address}/api/collaboration/room/{room}?sessionId={shared['sessionId']}"
         async with websockets.connect(url, additional_headers=server.headers) as tab:
-            await asyncio.wait_for(tab.recv(), 30)
+            async with asyncio.timeout(30):
+                await tab.recv()
             metadata = {"document_id": room, "cell_id": "c1"}
             await server.request("POST", f"/api/kernels/{kernel}/execute", {"code": code, "metadata": metadata})
 

@@ -141,3 +141,18 @@ async def test_the_queue_never_runs_more_than_its_workers() -> None:
         assert len(controller.calls) == 2
         controller.gate.set()
         await controller.seen(4)
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_cancel_that_meets_a_hint_ends_the_loop(steps: int) -> None:
+    reconciler = Reconciler([Recorder()])
+    reconciler.hint("thing", "later", after=60)
+    task = asyncio.create_task(reconciler.run())
+    await asyncio.sleep(0.01)
+    reconciler.hint("thing", "a")
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    ended, _ = await asyncio.wait([task], timeout=2)
+    task.cancel()
+    assert ended

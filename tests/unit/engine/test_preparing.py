@@ -47,7 +47,8 @@ async def test_a_slow_image_tells_its_progress_and_calls_back(clock: Clock) -> N
     await preparing.ensure("a", "x", asked=0)
     assert images.calls == 1
     images.gate.set()
-    assert await asyncio.wait_for(done.get(), 5) == "a"
+    async with asyncio.timeout(5):
+        assert await done.get() == "a"
     assert preparing.peek("a", "x", asked=0).id == "id of x"
 
 
