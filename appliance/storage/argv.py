@@ -27,8 +27,11 @@ def program_path() -> str:
     return os.pathsep.join(dict.fromkeys([part for part in path if part] + list(_PATHS)))
 
 
-def run(argv: Sequence[str], *, timeout_s: float) -> Answer:
-    """Run to the end. Raises StorageError where the program is missing or has not ended after `timeout_s`."""
+def run(argv: Sequence[str], *, timeout_s: float, descriptors: Sequence[int] = ()) -> Answer:
+    """Run to the end; the program gets these descriptors under the same numbers.
+
+    Raises StorageError where the program is missing or has not ended after `timeout_s`.
+    """
     environment = {**os.environ, "LC_ALL": "C", "PATH": program_path()}
     try:
         process = subprocess.Popen(
@@ -38,6 +41,7 @@ def run(argv: Sequence[str], *, timeout_s: float) -> Answer:
             stderr=subprocess.PIPE,
             env=environment,
             cwd="/",
+            pass_fds=descriptors,
         )
     except FileNotFoundError:
         raise StorageError(f"the program {argv[0]!r} is not installed", hint="`appliance doctor` says how") from None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
-import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import NoSpace, NotFound, StorageError
-from appliance.storage import copytree
+from appliance.storage import child, copytree
 from appliance.storage.argv import Answer, run
 
 COPY_S = 24 * 3600.0
@@ -17,9 +18,30 @@ COPY_S = 24 * 3600.0
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-def copy_tree(source: Path, target: Path, *, durable: bool = True) -> None:
+@dataclass(frozen=True, slots=True)
+class Links:
+    """How a copy is made a snapshot that shares files with the one before, or a volume whose first one can."""
+
+    note: Path
+    """Made by the copier; see there."""
+    seed: bool = False
+    """The copy becomes a live tree, and the source stays frozen."""
+    previous: tuple[Path, Path] | None = None
+    """The frozen tree to link to, and its note."""
+
+    def options(self) -> list[str]:
+        given = ["--note", str(self.note)]
+        if self.seed:
+            given.append("--seed")
+        if self.previous:
+            given += ["--previous", *map(str, self.previous)]
+        return given
+
+
+def copy_tree(source: Path, target: Path, *, durable: bool = True, links: Links | None = None) -> None:
     """Fill the empty directory `target` with everything in `source`, and give it the metadata of `source`."""
-    _copy(source, target, ["--sync"] if durable else [])
+    options = ["--sync"] if durable else []
+    _copy(source, target, [*options, *(links.options() if links else [])])
 
 
 def copy_in(source: Path, target: Path) -> None:
@@ -32,15 +54,26 @@ def copy_in(source: Path, target: Path) -> None:
     _copy(source.absolute(), target, ["--into"])
 
 
+def copy_entry(folder: int, name: str, into: int, new: str, *, durable: bool = True) -> None:
+    """The entry `name` of one open directory, with all that is in it, as `new` into another one.
+
+    Nothing must be there yet; what an error has left half made stays for the caller to remove.
+    """
+    options = ["--entry", name, new, *(["--sync"] if durable else [])]
+    source, target = Path(f"/proc/self/fd/{folder}"), Path(f"/proc/self/fd/{into}")
+    _copy(source, target, options, (folder, into))
+
+
 def give(path: Path, owner: tuple[int, int]) -> None:
     """Hand the top directory of an empty volume to (uid, gid); without root, what would be root's stays ours."""
     if os.geteuid() == 0 or owner != (0, 0):
         os.chown(path, *owner, follow_symlinks=False)
 
 
-def _copy(source: Path, target: Path, options: list[str]) -> None:
-    program = [sys.executable, "-I", "-S", copytree.__file__]
-    answer = run([*program, str(source), str(target), str(os.getpid()), *options], timeout_s=COPY_S)
+def _copy(source: Path, target: Path, options: Sequence[str], descriptors: tuple[int, ...] = ()) -> None:
+    end = "/." if descriptors else ""  # a descriptor's path is a link of its own kind
+    argv = [*child.argv(copytree.__name__), str(source), f"{target}{end}", *options]
+    answer = run(argv, timeout_s=COPY_S, descriptors=descriptors)
     if answer.code:
         raise _error(answer, source, target)
 

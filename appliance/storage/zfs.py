@@ -3,6 +3,8 @@
     POOL/volumes              mountpoint=ROOT, canmount=off; its local mountpoint is the mark that it is this home's
     POOL/volumes/notebooks    a folder: canmount=off
     POOL/volumes/notebooks/1  a volume: canmount=noauto, so only `path` mounts it; its mountpoint is inherited
+    POOL/volumes-views        clones of snapshots that somebody looks at (`zfs_views`)
+    POOL/volumes-reserve      holds nothing but a reservation
 
 Each step below is one `zfs` command, which ZFS does or does not do; what a kill leaves half way (a dataset that is
 not mounted, an owner that is not set) is finished by repeating the call. Runs on OpenZFS and on zfs-fuse 0.7.
@@ -16,20 +18,25 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from appliance.errors import ApplianceError, NotFound, StorageError
-from appliance.storage.base import StoreInfo
+from appliance.storage import zfs_changes, zfs_handover, zfs_space
+from appliance.storage.base import Reclaim, StoreInfo, Usage
 from appliance.storage.copying import give
-from appliance.storage.mounts import holders, mounted_at
+from appliance.storage.gate import Gate
+from appliance.storage.mounts import mounted_at, mounts
 from appliance.storage.names import check_snapshot, check_volume, inside_another
-from appliance.storage.zfs_command import SLOW_S, AlreadyThere, Busy, zfs, zpool
+from appliance.storage.zfs_abilities import abilities
+from appliance.storage.zfs_busy import patiently
+from appliance.storage.zfs_command import SLOW_S, AlreadyThere, zfs, zpool
+from appliance.storage.zfs_steps import SEALED
+from appliance.storage.zfs_views import Views
 
 log = logging.getLogger(__name__)
 
-BUSY_S = 10.0
-"""How long a dataset may be busy: an ended container's mounts go away a moment after it."""
 _TUNING = (("atime", "off"), ("devices", "off"), ("compression", "lz4"), ("xattr", "sa"), ("acltype", "posixacl"))
 _INSTEAD = {"lz4": "on"}
 """zfs-fuse knows no lz4; its `on` is lzjb."""
@@ -43,8 +50,12 @@ class ZfsStore:
         root.chmod(0o700)  # a set-uid program in a workspace must be out of reach for the machine's users
         self.root = root.resolve()
         self.base = f"{pool}/volumes"
+        self.gate = Gate()
         self._tree = threading.Lock()
         self._open_base(pool)
+        self._able = abilities(self.base)
+        self._views = Views(self.base, self.root)
+        zfs_handover.sweep(self.base)
 
     def info(self) -> StoreInfo:
         lines = zfs("get", "-H", "-p", "-o", "value", "used,available", self.base).split()
@@ -71,7 +82,7 @@ class ZfsStore:
         dataset, path = self._dataset(volume), self.root / volume
         if not mounted_at(path, dataset):
             if not self.exists(volume):
-                raise NotFound(f"there is no volume {volume!r}", where=self.base, hint="it was deleted, or never made")
+                raise _no_volume(volume, self.base)
             self._mount(dataset, path)
         try:
             path.stat()
@@ -84,15 +95,20 @@ class ZfsStore:
         return path
 
     def snapshot(self, volume: str, snapshot: str) -> None:
+        name = self._snapshot(volume, snapshot)
+        second = int(time.time())
         try:
-            self._make("snapshot", self._snapshot(volume, snapshot))
+            zfs("snapshot", name)
+        except AlreadyThere:
+            return
         except NotFound:
-            raise NotFound(f"there is no volume {volume!r}", where=self.base, hint="it was deleted") from None
+            raise _no_volume(volume, self.base) from None
+        if not self._able.written:
+            zfs_changes.remember(self._dataset(volume), snapshot, second)
 
     def snapshots(self, volume: str) -> list[str]:
-        dataset = self._dataset(volume)
-        lines = zfs("list", "-H", "-t", "snapshot", "-o", "name", "-s", "creation", "-d", "1", dataset).splitlines()
-        return [line.split("@", 1)[1] for line in lines]
+        names = zfs_handover.snapshots_of(self._dataset(volume))
+        return [name for name in names if not zfs_handover.is_left(name)]
 
     def clone(self, volume: str, snapshot: str, new: str) -> Path:
         source, dataset = self._snapshot(volume, snapshot), self._dataset(new)
@@ -110,26 +126,82 @@ class ZfsStore:
     def seal(self, volume: str) -> None:
         """Not even root can write to it from then on, without `zfs set readonly=off`."""
         dataset = self._dataset(volume)
-        self._patiently(dataset, lambda: zfs("set", "readonly=on", dataset))
+        patiently(dataset, lambda: zfs("set", "readonly=on", dataset))
+        zfs("set", f"{SEALED}=on", dataset)
 
     def used_bytes(self, volume: str) -> int:
         """After compression. What was written in the last few seconds may not be in it, unless it is sealed."""
         return int(zfs("get", "-H", "-p", "-o", "value", "referenced", self._dataset(volume)))
 
     def destroy_snapshot(self, volume: str, snapshot: str) -> None:
-        try:
-            zfs("destroy", self._snapshot(volume, snapshot), timeout_s=SLOW_S)
-        except NotFound:
-            return
+        name = self._snapshot(volume, snapshot)
+        with self.gate.destroying(volume), self._views.none_of(volume, snapshot):
+            try:
+                zfs("destroy", name, timeout_s=SLOW_S)
+            except NotFound:
+                return
 
     def destroy(self, volume: str) -> None:
         dataset = self._dataset(volume)
-        if self.exists(volume):
+        with self.gate.destroying(volume):
+            if self.exists(volume):
+                with self._views.none_of(volume):
+                    patiently(dataset, lambda: self._unmount(dataset))
+                    patiently(dataset, lambda: zfs_handover.destroy(dataset, self._able))
+            self._tidy(volume)
+
+    # looking back
+
+    def view(self, volume: str, snapshot: str) -> AbstractContextManager[Path]:
+        return self._views.open(check_volume(volume), check_snapshot(snapshot))
+
+    def changed(self, volume: str) -> bool:
+        """Without `written`, files are looked at until one is newer than the snapshot."""
+        path, names = self.path(volume), self.snapshots(volume)
+        return not names or zfs_changes.changed(self._dataset(volume), path, names[-1], self._able)
+
+    def written(self, volume: str, snapshot: str) -> int | None:
+        """Of a clone's first snapshot: since it was cloned."""
+        self._snapshot(volume, snapshot)
+        return zfs_changes.written(self._dataset(volume), snapshot, self._able)
+
+    def hints(self, volume: str, older: str, newer: str | None) -> Iterator[str] | None:
+        """`older` may be a snapshot of what the volume was cloned from, where its name is not used again."""
+        dataset = self._dataset(volume)
+        start = self._able.diff and zfs_changes.origin_with(dataset, check_snapshot(older))
+        if not start:
+            return None
+        return zfs_changes.hints(self.path(volume), start, self._snapshot(volume, newer) if newer else dataset)
+
+    # space
+
+    def usage(self, volume: str) -> Usage:
+        return zfs_space.usage(self._dataset(volume), self._able, self._views.folder)
+
+    def reclaimable(self, volume: str, snapshots: Collection[str]) -> Reclaim:
+        wanted = {check_snapshot(snapshot) for snapshot in snapshots}
+        self._views.close_idle(0)
+        return zfs_space.reclaimable(self._dataset(volume), wanted, self._able, self._views.folder)
+
+    def set_quota(self, volume: str, most: int | None) -> bool:
+        zfs_space.set_quota(self._dataset(volume), most)
+        return True
+
+    def snapshot_all(self, volumes: Sequence[str], snapshot: str) -> None:
+        """At one instant on OpenZFS; zfs-fuse takes one name only."""
+        names = [self._snapshot(volume, snapshot) for volume in volumes]
+        if self._able.several and names:
             try:
-                self._patiently(dataset, lambda: zfs("destroy", "-r", dataset, timeout_s=SLOW_S))
-            except NotFound:
-                log.debug("%s was destroyed by somebody else meanwhile", dataset)
-        self._tidy(volume)
+                zfs("snapshot", *names, timeout_s=SLOW_S)
+                return
+            except AlreadyThere:
+                log.info("some snapshots %s are there already; the others follow one by one", snapshot)
+        for volume in volumes:
+            self.snapshot(volume, snapshot)
+
+    def reserve(self, size: int) -> None:
+        """Beside the volumes, so that it is neither one of them nor a part of their sizes."""
+        zfs_space.reserve(f"{self.base}-reserve", size)
 
     def volumes(self, prefix: str = "") -> list[str]:
         top = self._dataset(prefix) if prefix else self.base
@@ -194,7 +266,7 @@ class ZfsStore:
                 _remove_directory(self.root / folder)
 
     def _mount(self, dataset: str, path: Path) -> None:
-        self._patiently(dataset, lambda: self._make("mount", dataset), alone=False)
+        patiently(dataset, lambda: self._make("mount", dataset), alone=False)
         if not mounted_at(path, dataset):
             raise StorageError(
                 f"{dataset} is mounted, but not at this place of this daemon",
@@ -202,21 +274,9 @@ class ZfsStore:
                 hint=f"`zfs unmount {dataset}`, then repeat the command",
             )
 
-    def _patiently(self, dataset: str, command: Callable[[], object], *, alone: bool = True) -> None:
-        """Try until it is not busy. `alone`: not before containers let go, as ZFS unmounts first and then refuses."""
-        deadline = time.monotonic() + BUSY_S
-        while True:
-            who = holders(dataset) if alone else []
-            try:
-                if who:
-                    raise Busy(f"{dataset} is in use", where=self.base)
-                command()
-                return
-            except Busy as error:
-                if time.monotonic() > deadline:
-                    users = ", ".join(who) or "a process with an open file or working directory in it"
-                    raise Busy(error.message, where=error.where, hint=f"it is in use by: {users}") from None
-            time.sleep(0.1)
+    def _unmount(self, dataset: str) -> None:
+        if any(mount.source == dataset for mount in mounts()):
+            self._make("unmount", dataset)
 
     # the base
 
@@ -258,6 +318,10 @@ class ZfsStore:
                     break
                 except StorageError as error:
                     log.info("this ZFS cannot set %s=%s: %s", name, choice, error.message.splitlines()[0])
+
+
+def _no_volume(volume: str, where: str) -> NotFound:
+    return NotFound(f"there is no volume {volume!r}", where=where, hint="it was deleted, or never made")
 
 
 def _remove_directory(path: Path) -> None:

@@ -33,8 +33,8 @@ class Busy(StorageError):
 
 
 _MEANINGS: tuple[tuple[str, type[ApplianceError], str], ...] = (
-    (r"dataset already exists|filesystem already mounted", AlreadyThere, ""),
-    (r"has dependent clones", Conflict, "delete first what was made from it"),
+    (r"dataset already exists|filesystem already mounted|not currently mounted", AlreadyThere, ""),
+    (r"dependent clones", Conflict, "delete first what was made from it"),
     (r"does not exist|no such pool|could not find any snapshots", NotFound, "`zfs list` shows what there is"),
     (r"busy", Busy, "stop what uses it, then repeat the command"),
     (r"out of space|No space left|quota exceeded", NoSpace, "free some space in the pool, then repeat the command"),

@@ -11,6 +11,7 @@ import pytest
 from appliance.errors import Conflict, NotFound, UsageError
 from appliance.storage.base import Store
 from appliance.storage.destroy import destroy_below
+from tests.unit.storage.contract_past import PastContract
 from tests.unit.storage.trees import describe, fill, set_xattrs
 
 BAD_NAMES = (
@@ -31,7 +32,7 @@ BAD_NAMES = (
 )
 
 
-class StoreContract:
+class StoreContract(PastContract):
     """The same sentences for the directory store and for ZFS."""
 
     def test_a_volume_is_empty_and_where_path_says(self, store: Store) -> None:

@@ -73,7 +73,8 @@ def describe(root: Path) -> dict[str, Any]:
     """Relative path -> everything about the entry that a copy has to keep. Follows no symlink."""
     found: dict[str, Any] = {}
     inodes: dict[int, str] = {}
-    for folder, _, _ in os.walk(root):
+    for folder, below, _ in os.walk(root):
+        below.sort()  # so that the first name of a file is the same one in each copy
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
             path = os.path.relpath(entry.path, root)
             found[path] = _entry(entry.path, path, inodes)
@@ -103,3 +104,11 @@ def _xattrs(full: str) -> list[str]:
         return os.listxattr(full, follow_symlinks=False)
     except OSError:
         return []
+
+
+def write_random(path: Path, size: int) -> None:
+    """Bytes that no file system can compress, written out as they come."""
+    with path.open("wb", buffering=0) as file:
+        for done in range(0, size, 1 << 20):
+            file.write(os.urandom(min(1 << 20, size - done)))
+            os.fsync(file.fileno())

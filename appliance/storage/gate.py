@@ -1,0 +1,65 @@
+"""When something may be destroyed: not while a backup takes its point, and never what it still reads.
+
+A backup copies the state and freezes the volumes that it names; a volume that goes away in between would be named and
+not be there. So destroying waits at this gate while the state is copied. From then on the volumes are pinned, each
+until it is in the backup: destroying one of them is a Conflict, and is tried again by a sweep.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from appliance.errors import Conflict
+
+
+class Gate:
+    """Of one store, in one process. For its threads."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._destroying = 0
+        self._quiet = False
+        self._pinned: set[str] = set()
+
+    @contextmanager
+    def destroying(self, volume: str) -> Iterator[None]:
+        """Around every destruction of a volume or of its snapshots. Raises Conflict for a pinned one."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._quiet)
+            if volume in self._pinned:
+                raise Conflict(
+                    f"a backup reads volume {volume!r}",
+                    hint="it is tried again when the backup has ended; `appliance backups` shows how far it is",
+                )
+            self._destroying += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._destroying -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Nothing is destroyed inside the `with`. Waits for what is being destroyed."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._quiet)
+            self._quiet = True
+            self._changed.wait_for(lambda: not self._destroying)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._quiet = False
+                self._changed.notify_all()
+
+    def pin(self, volumes: Iterable[str]) -> None:
+        with self._changed:
+            self._pinned.update(volumes)
+
+    def unpin(self, volumes: Iterable[str]) -> None:
+        """What is not pinned stays so."""
+        with self._changed:
+            self._pinned.difference_update(volumes)

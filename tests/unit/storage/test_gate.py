@@ -1,0 +1,70 @@
+"""The gate before every destruction."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from appliance.errors import Conflict
+from appliance.storage.directory import DirectoryStore
+from appliance.storage.gate import Gate
+
+
+def started(work: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_what_is_pinned_is_not_destroyed(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "volumes", "for tests", durable=False)
+    store.create("a")
+    store.create("b")
+    store.snapshot("a", "s")
+    store.gate.pin(["a"])
+    with pytest.raises(Conflict, match="a backup reads"):
+        store.destroy("a")
+    with pytest.raises(Conflict, match="a backup reads"):
+        store.destroy_snapshot("a", "s")
+    store.destroy("b")
+    assert (store.volumes(), store.snapshots("a")) == (["a"], ["s"])
+    store.gate.unpin(["a", "never"])
+    store.destroy("a")
+    assert store.volumes() == []
+
+
+def test_destroying_waits_for_quiet_and_quiet_for_destroying() -> None:
+    gate = Gate()
+    told: list[str] = []
+    inside, go_on = threading.Event(), threading.Event()
+
+    def destroy() -> None:
+        with gate.destroying("a"):
+            told.append("destroying")
+            inside.set()
+            go_on.wait(10)
+            told.append("destroyed")
+
+    def be_quiet() -> None:
+        with gate.quiet():
+            told.append("quiet")
+            time.sleep(0.05)  # for what must not come in between
+            told.append("loud")
+
+    first = started(destroy)
+    assert inside.wait(10)
+    quiet = started(be_quiet)
+    deadline = time.monotonic() + 10
+    while not gate._quiet:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    second = started(destroy)
+    assert told == ["destroying"]
+    go_on.set()
+    for thread in (first, quiet, second):
+        thread.join(10)
+    assert told == ["destroying", "destroyed", "quiet", "loud", "destroying", "destroyed"]
