@@ -65,3 +65,29 @@ class Database:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """A copy of the committed state in one file, as of one moment, while a daemon may go on writing. Any thread.
+
+    `target` must not exist.
+    """
+    try:
+        reading = sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
+        writing = sqlite3.connect(target, isolation_level=None)
+        try:
+            reading.backup(writing)
+            writing.execute("PRAGMA journal_mode=DELETE")
+            (verdict,) = writing.execute("PRAGMA quick_check(1)").fetchone()
+        finally:
+            writing.close()
+            reading.close()
+    except sqlite3.Error as error:
+        if "full" in str(error):
+            raise NoSpace("the disk is full", where=str(target), hint="free some space, then try again") from error
+        raise StateError(f"the state cannot be copied: {error}", where=str(source), hint="look at the disk") from error
+    if verdict != "ok":
+        raise StateError(
+            f"the state file is damaged: {verdict}", where=str(source), hint="restore an older backup of it"
+        )
+    target.chmod(0o600)

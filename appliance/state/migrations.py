@@ -14,7 +14,20 @@ def m001_initial(db: sqlite3.Connection) -> None:
             db.execute(statement)
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_initial,)
+def m002_history(db: sqlite3.Connection) -> None:
+    for statement in _HISTORY.split(";"):
+        if statement.strip():
+            db.execute(statement)
+    # What was said by nesting, an `undo` takes back the innermost open `rollback`, becomes a mark on the row.
+    still_open: dict[str, list[str]] = {}
+    for uid, snapshot, cause in db.execute("SELECT uid, id, cause FROM snapshots ORDER BY rowid").fetchall():
+        if cause == "rollback":
+            still_open.setdefault(uid, []).append(snapshot)
+        elif cause == "undo" and still_open.get(uid):
+            db.execute("UPDATE snapshots SET undone = 1 WHERE id = ?", (still_open[uid].pop(),))
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_initial, m002_history)
 
 
 def migrate(db: sqlite3.Connection) -> None:
@@ -156,5 +169,31 @@ CREATE TABLE secrets (
     name TEXT PRIMARY KEY,
     sealed BLOB NOT NULL,
     updated REAL NOT NULL
+)
+"""
+
+_HISTORY = """
+ALTER TABLE snapshots ADD COLUMN author TEXT NOT NULL DEFAULT '';
+ALTER TABLE snapshots ADD COLUMN subject TEXT NOT NULL DEFAULT '';
+ALTER TABLE snapshots ADD COLUMN bytes INTEGER;
+ALTER TABLE snapshots ADD COLUMN undone INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE workspaces ADD COLUMN origin TEXT NOT NULL DEFAULT '';
+ALTER TABLE versions ADD COLUMN parent TEXT NOT NULL DEFAULT '';
+ALTER TABLE versions ADD COLUMN digest TEXT NOT NULL DEFAULT '';
+CREATE TABLE holds (
+    target TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    created REAL NOT NULL,
+    PRIMARY KEY (target, owner)
+);
+CREATE TABLE backups (
+    id TEXT PRIMARY KEY,
+    target TEXT NOT NULL,
+    phase TEXT NOT NULL,
+    message TEXT NOT NULL DEFAULT '',
+    bytes INTEGER NOT NULL DEFAULT 0,
+    created REAL NOT NULL,
+    finished REAL
 )
 """

@@ -49,6 +49,12 @@ def same(db: Connection, model: Model) -> Model | None:
     return _model(row) if row else None
 
 
+def named(db: Connection, name: str) -> list[Model]:
+    """All that were registered under this name, newest first."""
+    rows = db.execute("SELECT * FROM models WHERE name = ? ORDER BY created DESC, rowid DESC", (name,))
+    return [_model(row) for row in rows]
+
+
 def every(db: Connection) -> list[Model]:
     """Newest first."""
     return [_model(row) for row in db.execute("SELECT * FROM models ORDER BY created DESC, rowid DESC")]

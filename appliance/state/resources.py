@@ -69,12 +69,25 @@ def every(db: Connection, kind: str | None = None) -> list[Resource]:
     return [_resource(row) for row in rows]
 
 
+def new_uid() -> str:
+    return secrets.token_hex(8)
+
+
 def put(
-    db: Connection, kind: str, name: str, spec: Json, *, source: str, now: float, desired: str = "running"
+    db: Connection,
+    kind: str,
+    name: str,
+    spec: Json,
+    *,
+    source: str,
+    now: float,
+    desired: str = "running",
+    uid: str = "",
 ) -> tuple[Resource, str]:
     """Declare `spec`. The second value is `created`, `updated` or `unchanged`. Raises Conflict while it is deleted.
 
     An update keeps `desired`; an unchanged spec takes over `source` only, so a file may adopt what a command made.
+    `uid` is that of a new resource whose volumes are there before its row.
     """
     text = json.dumps(spec)  # the order of a spec's keys is the user's: jobs are shown in it
     old = find(db, kind, name)
@@ -84,7 +97,7 @@ def put(
         if old.source != source:
             db.execute("UPDATE resources SET source = ? WHERE uid = ?", (source, old.uid))
         return get(db, kind, name), "unchanged"
-    uid = old.uid if old else secrets.token_hex(8)
+    uid = old.uid if old else uid or new_uid()
     generation = old.generation + 1 if old else 1
     if old:
         db.execute(

@@ -139,6 +139,17 @@ def jobs(db: Connection, run_id: str) -> list[Job]:
     return [_job(row) for row in db.execute("SELECT * FROM jobs WHERE run = ? ORDER BY position", (run_id,))]
 
 
+def readers(db: Connection, ref: str) -> list[tuple[Run, Job]]:
+    """Jobs, of any age, that were given the dataset version `NAME:VERSION` as an input; oldest first."""
+    rows = db.execute(
+        "SELECT jobs.* FROM jobs JOIN runs ON runs.id = jobs.run WHERE instr(jobs.inputs, ?)"
+        " ORDER BY runs.created, runs.number, jobs.position",
+        (json.dumps({"id": ref})[1:-1],),
+    )
+    found = [job for job in map(_job, rows) if any(given.get("id") == ref for given in job.inputs.values())]
+    return [(get(db, job.run), job) for job in found]
+
+
 def set_phase(
     db: Connection,
     run_id: str,

@@ -6,6 +6,7 @@ Order is by `rowid`: a clock that is set back must not change what `undo` means.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from appliance.state.db import Connection, Row
@@ -22,6 +23,14 @@ class Snapshot:
     """One word: `manual`, `start`, `stop`, `rollback`, `undo`, ...; the last two stand for the moment before."""
     message: str
     created: float
+    author: str = ""
+    """Who asked for it: a user's name where it is known, else the door (`cli`, `api`, `tui`), `appliance` by itself."""
+    subject: str = ""
+    """What it belongs to: `session 3` of the notebook, or a run's name; empty where it stands for itself."""
+    bytes: int | None = None
+    """Bytes written since the moment before; None where the store cannot tell."""
+    undone: bool = False
+    """Of a `rollback`: an undo has gone back to it, so the next undo goes further back."""
 
 
 def head(db: Connection, uid: str) -> str | None:
@@ -39,9 +48,31 @@ def set_head(db: Connection, uid: str, volume: str) -> None:
 
 def add(db: Connection, snapshot: Snapshot) -> None:
     db.execute(
-        "INSERT INTO snapshots (id, uid, volume, cause, message, created) VALUES (?, ?, ?, ?, ?, ?)",
-        (snapshot.id, snapshot.uid, snapshot.volume, snapshot.cause, snapshot.message, snapshot.created),
+        "INSERT INTO snapshots (id, uid, volume, cause, message, created, author, subject, bytes, undone)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            snapshot.id,
+            snapshot.uid,
+            snapshot.volume,
+            snapshot.cause,
+            snapshot.message,
+            snapshot.created,
+            snapshot.author,
+            snapshot.subject,
+            snapshot.bytes,
+            snapshot.undone,
+        ),
     )
+
+
+def set_undone(db: Connection, snapshot_id: str) -> None:
+    """An undo goes back to this moment."""
+    db.execute("UPDATE snapshots SET undone = 1 WHERE id = ?", (snapshot_id,))
+
+
+def remove(db: Connection, uid: str, snapshot_ids: Iterable[str]) -> None:
+    """Drop moments from the timeline. Their bytes in the store are the caller's to free afterwards."""
+    db.executemany("DELETE FROM snapshots WHERE uid = ? AND id = ?", [(uid, item) for item in snapshot_ids])
 
 
 def find(db: Connection, uid: str, snapshot_id: str) -> Snapshot | None:
@@ -53,6 +84,39 @@ def of_workspace(db: Connection, uid: str) -> list[Snapshot]:
     """Oldest first."""
     rows = db.execute("SELECT * FROM snapshots WHERE uid = ? ORDER BY rowid", (uid,))
     return [_snapshot(row) for row in rows]
+
+
+def every(db: Connection) -> list[Snapshot]:
+    """Of all workspaces, oldest first."""
+    return [_snapshot(row) for row in db.execute("SELECT * FROM snapshots ORDER BY rowid")]
+
+
+def written_since(db: Connection, at: float) -> list[tuple[float, int | None]]:
+    """When, and bytes written, of all moments from `at` on."""
+    rows = db.execute("SELECT created, bytes FROM snapshots WHERE created >= ? ORDER BY rowid", (at,))
+    return [(row["created"], row["bytes"]) for row in rows]
+
+
+def oldest(db: Connection) -> float | None:
+    """When the oldest moment of all workspaces was taken."""
+    (found,) = db.execute("SELECT min(created) FROM snapshots").fetchone()
+    return None if found is None else float(found)
+
+
+def set_origin(db: Connection, uid: str, origin: str) -> None:
+    """A fork remembers where it is from: `UID@SNAPSHOT`."""
+    db.execute("UPDATE workspaces SET origin = ? WHERE uid = ?", (origin, uid))
+
+
+def origin(db: Connection, uid: str) -> str:
+    """`UID@SNAPSHOT` of a fork, else empty."""
+    row = db.execute("SELECT origin FROM workspaces WHERE uid = ?", (uid,)).fetchone()
+    return str(row["origin"]) if row else ""
+
+
+def heads(db: Connection) -> dict[str, str]:
+    """Workspace -> the volume that it is now."""
+    return {row["uid"]: row["volume"] for row in db.execute("SELECT uid, volume FROM workspaces")}
 
 
 def uids(db: Connection) -> set[str]:
@@ -67,4 +131,5 @@ def forget(db: Connection, uid: str) -> None:
 
 
 def _snapshot(row: Row) -> Snapshot:
-    return Snapshot(**{key: row[key] for key in row.keys()})  # noqa: SIM118 -- a Row iterates over values
+    found = {key: row[key] for key in row.keys()}  # noqa: SIM118 -- a Row iterates over values
+    return Snapshot(**{**found, "undone": bool(found["undone"])})

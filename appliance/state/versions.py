@@ -22,12 +22,16 @@ class Version:
     """Bytes that its volume referred to at the commit."""
     run: str
     job: str
+    parent: str = ""
+    """`DATASETUID:VERSION` that it was branched from; empty: it began empty."""
+    digest: str = ""
+    """Of the whole content, where it was put file by file; empty where nobody has read it all."""
 
 
 def add(db: Connection, version: Version) -> None:
     db.execute(
-        "INSERT INTO versions (dataset, version, volume, message, created, committed, bytes, run, job)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO versions (dataset, version, volume, message, created, committed, bytes, run, job, parent, digest)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             version.dataset,
             version.version,
@@ -38,6 +42,8 @@ def add(db: Connection, version: Version) -> None:
             version.bytes,
             version.run,
             version.job,
+            version.parent,
+            version.digest,
         ),
     )
 
@@ -62,17 +68,46 @@ def every(db: Connection, dataset: str) -> list[Version]:
     return [_version(row) for row in rows]
 
 
+def committed(db: Connection) -> list[Version]:
+    """Of all datasets, oldest first."""
+    rows = db.execute("SELECT * FROM versions WHERE committed IS NOT NULL ORDER BY committed, rowid")
+    return [_version(row) for row in rows]
+
+
 def volumes(db: Connection) -> set[str]:
     """The volumes of all versions of all datasets."""
     return {row["volume"] for row in db.execute("SELECT volume FROM versions")}
 
 
-def commit(db: Connection, dataset: str, version: str, *, message: str, size: int, now: float) -> bool:
+def of_volume(db: Connection, volume: str) -> list[Version]:
+    """All that share this content: a version and its branches."""
+    return [_version(row) for row in db.execute("SELECT * FROM versions WHERE volume = ? ORDER BY rowid", (volume,))]
+
+
+def children(db: Connection, parent: str) -> list[Version]:
+    """Made from `DATASETUID:VERSION`, as branches or with it as their base; oldest first."""
+    return [_version(row) for row in db.execute("SELECT * FROM versions WHERE parent = ? ORDER BY rowid", (parent,))]
+
+
+def of_run(db: Connection, run: str) -> list[Version]:
+    """What the jobs of a run have written, oldest first."""
+    return [_version(row) for row in db.execute("SELECT * FROM versions WHERE run = ? ORDER BY rowid", (run,))]
+
+
+def open_uploads(db: Connection) -> list[Version]:
+    """Versions that are not committed and that no job writes, of all datasets."""
+    rows = db.execute("SELECT * FROM versions WHERE committed IS NULL AND run = '' ORDER BY rowid")
+    return [_version(row) for row in rows]
+
+
+def commit(
+    db: Connection, dataset: str, version: str, *, message: str, size: int, now: float, digest: str = ""
+) -> bool:
     """`size` in bytes; an empty message keeps the one there is. False: it is committed already, or gone."""
     done = db.execute(
-        "UPDATE versions SET committed = ?, bytes = ?, message = coalesce(nullif(?, ''), message)"
+        "UPDATE versions SET committed = ?, bytes = ?, digest = ?, message = coalesce(nullif(?, ''), message)"
         " WHERE dataset = ? AND version = ? AND committed IS NULL",
-        (now, size, message, dataset, version),
+        (now, size, digest, message, dataset, version),
     )
     return done.rowcount == 1
 
@@ -83,6 +118,12 @@ def remove(db: Connection, dataset: str, version: str) -> bool:
         "DELETE FROM versions WHERE dataset = ? AND version = ? AND committed IS NULL", (dataset, version)
     )
     return done.rowcount == 1
+
+
+def drop(db: Connection, dataset: str, version: str) -> None:
+    """A committed version too, with the tags that point at it."""
+    db.execute("DELETE FROM tags WHERE dataset = ? AND version = ?", (dataset, version))
+    db.execute("DELETE FROM versions WHERE dataset = ? AND version = ?", (dataset, version))
 
 
 def set_tag(db: Connection, dataset: str, tag: str, version: str) -> None:
