@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from appliance.datasets import uses
 from appliance.datasets.ref import random_id
 from appliance.errors import Conflict, NotFound, UsageError
 from appliance.spec.names import check_name
@@ -71,9 +72,22 @@ class Models:
             )
         return await in_thread(self._store.path, version.volume)
 
+    def named(self, name: str) -> list[Model]:
+        """All that were registered under one name, newest first. Raises NotFound."""
+        return models.named(self._db.read, name) or [self.resolve(name)]
+
     def delete(self, model_id: str) -> None:
-        """The registration; the dataset version stays. Gone already counts as done."""
+        """The registration; the dataset version stays. Gone already counts as done.
+
+        Raises Conflict while a deployment's replicas are made with it.
+        """
         with self._db.write() as db:
+            if used := uses.of_model(db, model_id):
+                raise Conflict(
+                    f"it is in use by {', '.join(used)}",
+                    where=f"model {model_id}",
+                    hint="stop the deployment, or apply it with another model, first",
+                )
             model = models.find(db, model_id)
             if model and models.remove(db, model_id):
                 events.record(db, KIND, model.name, "Deleted", model_id, now=self._clock())

@@ -31,18 +31,22 @@ async def read_strings(rooms: Rooms, run: Run, name: str, declared: JobSpec) -> 
 
 
 async def commit(rooms: Rooms, run: Run, name: str, declared: JobSpec, strings: dict[str, Any]) -> dict[str, Any]:
-    """All outputs of a job that succeeded, with its volumes frozen and its dataset versions committed."""
+    """All outputs of a job that succeeded, with its volumes frozen and its dataset versions committed together."""
     outputs = dict(strings)
     for key, output in declared.outputs.items():
         if output.type == "volume":
             await rooms.scratch.finish(run.id, name, key)
             outputs[key] = {"type": "volume", "job": name, "output": key}
-    for key, output in declared.outputs.items():
-        if output.type == "dataset":
-            version = await rooms.datasets.begin(output.ref, run=run.id, job=name, token=key)
-            version = await rooms.datasets.commit(version, message=f"{actions.subject(run)}, job {name}")
-            full_name = rooms.full_name(output.ref, version)
-            outputs[key] = {"type": "dataset", "ref": output.ref, "id": full_name, "committed": True}
+    written = {
+        key: await rooms.datasets.begin(output.ref, run=run.id, job=name, token=key)
+        for key, output in declared.outputs.items()
+        if output.type == "dataset"
+    }
+    done = await rooms.datasets.commit_all(list(written.values()), message=f"{actions.subject(run)}, job {name}")
+    for key, version in zip(written, done, strict=True):
+        ref = declared.outputs[key].ref
+        full_name = rooms.full_name(ref, version)
+        outputs[key] = {"type": "dataset", "ref": ref, "id": full_name, "committed": True}
     return outputs
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from appliance.datasets.datasets import Datasets
 from appliance.datasets.models import Models
@@ -27,6 +27,7 @@ from appliance.state.db import Connection, Database
 from appliance.state.events import Level
 from appliance.state.runs import FINAL_PHASES, Run
 from appliance.storage.base import Store
+from appliance.storage.room import plenty
 from appliance.storage.scratch import Scratch
 from appliance.telemetry.telemetry import Telemetry
 from appliance.vault.secrets import Secrets
@@ -61,6 +62,7 @@ class RunController:
         instance: str,
         clock: Callable[[], float],
         hint: Callable[[str, str], None],
+        no_room: Callable[[], str] = plenty,
     ) -> None:
         self._rooms = Rooms(
             db=db,
@@ -75,6 +77,7 @@ class RunController:
             settings=settings,
             instance=instance,
             clock=clock,
+            no_room=no_room,
         )
         self._hint = hint
         self._worker = JobWorker(self._rooms)
@@ -169,8 +172,9 @@ class RunController:
                 runs.set_inputs(db, run.id, inputs.pinned(run.inputs, self._rooms.resolve))
                 runs.set_phase(db, run.id, "Running", started=now)
                 self._record(db, run, "Started", "the first job starts")
-            elif decided.waiting and run.phase == "Pending":
-                self._explain_wait(db, run)
+            else:
+                self._explain_wait(db, run, waiting=bool(decided.waiting))
+            self._explain_jobs(db, run, decided.waiting)
             for action in decided.actions:
                 match action:
                     case Start(name):
@@ -184,11 +188,20 @@ class RunController:
         if not decided.waiting and self._waiting.pop(run.id, None) is not None:
             self._wake_waiting()  # the slot it did not take is for the next in the queue
 
-    def _explain_wait(self, db: Connection, run: Run) -> None:
-        most = self._rooms.settings.max_parallel_jobs
-        message = f"waits for a free slot: {most} jobs at a time (setting max_parallel_jobs)"
+    def _explain_wait(self, db: Connection, run: Run, *, waiting: bool) -> None:
+        """What a run waits for that has nothing else to do, or whose next job waits for disk space."""
+        message = self._rooms.no_room() if waiting else ""
+        if waiting and not message and run.phase == "Pending":
+            most = self._rooms.settings.max_parallel_jobs
+            message = f"waits for a free slot: {most} jobs at a time (setting max_parallel_jobs)"
         if run.message != message:
-            runs.set_phase(db, run.id, "Pending", message=message)
+            runs.set_phase(db, run.id, run.phase, message=message)
+
+    def _explain_jobs(self, db: Connection, run: Run, waiting: Sequence[str]) -> None:
+        message = self._rooms.no_room() or "waits for a free slot"
+        for job in runs.jobs(db, run.id) if waiting else ():
+            if job.name in waiting and job.message != message:
+                runs.move_job(db, run.id, job.name, "Pending", "Pending", message=message)
 
     async def _finish(self, run: Run, finish: Finish) -> None:
         """The last step: whatever is left of the run goes, then it is over."""
@@ -244,7 +257,9 @@ class RunController:
         return self._rooms.settings.max_parallel_jobs - runs.active_jobs(self._rooms.db.read)
 
     def _slots(self, run: Run) -> int:
-        """What is free for this run: one slot stays for each older run that waits."""
+        """What is free for this run: one slot stays for each older run that waits, and none where disk space is low."""
+        if self._rooms.no_room():
+            return 0
         place = (run.created, run.number)
         older = sum(1 for id_, other in self._waiting.items() if id_ != run.id and other < place)
         return max(0, self._free_slots() - older)

@@ -13,6 +13,7 @@ from appliance.settings import Settings
 from appliance.state.db import Database
 from appliance.state.versions import Version
 from appliance.storage.base import Store
+from appliance.storage.room import plenty
 from appliance.storage.scratch import Scratch
 from appliance.telemetry.telemetry import Telemetry
 from appliance.vault.secrets import Secrets
@@ -32,6 +33,8 @@ class Rooms:
     settings: Settings
     instance: str
     clock: Callable[[], float]
+    no_room: Callable[[], str] = plenty
+    """Why no further job may begin for want of disk space; empty: it may."""
 
     def resolve(self, ref: str) -> str:
         """`NAME:VERSION` of the committed version that a dataset reference means. Raises NotFound, Conflict."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,28 +17,6 @@ from appliance.storage.directory import DirectoryStore
 from tests.conftest import Clock
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path / "state.db")
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> DirectoryStore:
-    return DirectoryStore(tmp_path / "volumes", "for tests", durable=False)
-
-
-@pytest.fixture
-def datasets(db: Database, store: DirectoryStore, clock: Clock) -> Datasets:
-    return Datasets(db, store, clock)
-
-
-@pytest.fixture
-def models(db: Database, store: DirectoryStore, clock: Clock) -> Models:
-    return Models(db, store, clock)
 
 
 async def written(datasets: Datasets, name: str, text: str, *, run: str = "", job: str = "") -> Version:
@@ -242,7 +219,7 @@ async def test_a_dataset_goes_with_its_versions_unless_a_model_needs_it(
     uid = datasets.create("d").uid
     version = await written(datasets, "d", "weights")
     model = models.register("m", "custom", version)
-    with pytest.raises(Conflict, match="model 'm'"):
+    with pytest.raises(Conflict, match="in use by model m"):
         await datasets.destroy(uid)
     assert await read(datasets, "d") == "weights"
     models.delete(model.id)

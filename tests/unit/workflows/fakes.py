@@ -248,6 +248,7 @@ class Bench:
         self.engine = FakeEngine(clock)
         self.telemetry = FakeTelemetry()
         self.kills = 0
+        self.no_room = ""
         self.kill()
         self.kills = 0
 
@@ -270,6 +271,7 @@ class Bench:
             instance=INSTANCE,
             clock=self.clock,
             hint=self._hint,
+            no_room=lambda: self.no_room,
         )
         self.queue.extend(self.controller.keys())
 

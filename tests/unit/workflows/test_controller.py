@@ -309,6 +309,23 @@ async def test_jobs_of_all_runs_share_the_slots_oldest_run_first(bench: Bench, c
     assert bench.run(first).phase == bench.run(second).phase == "Succeeded"
 
 
+async def test_without_disk_space_no_job_begins_and_what_runs_goes_on(bench: Bench) -> None:
+    run = bench.submit(flow(a=script(), b=script("a")), body={"a": forever})
+    await bench.settle()
+    bench.no_room = "waits for disk space"
+    waiting = bench.submit(flow(c=script()), name="other")
+    bench.engine.exit("a", 0)
+    await bench.settle()
+    assert bench.phases(run) == {"a": "Succeeded", "b": "Pending"}
+    assert bench.jobs(run)["b"].message == bench.run(run).message == "waits for disk space"
+    assert (bench.run(waiting).phase, bench.run(waiting).message) == ("Pending", "waits for disk space")
+    bench.no_room = ""
+    bench.queue.extend(bench.controller.keys())
+    await bench.settle()
+    assert bench.run(run).phase == bench.run(waiting).phase == "Succeeded"
+    assert bench.run(run).message == bench.jobs(run)["b"].message == ""
+
+
 def _one_slot(bench: Bench) -> None:
     bench.settings = load_settings({"APPLIANCE_MAX_PARALLEL_JOBS": "1"}, home=bench.settings.home)
     bench.kill()

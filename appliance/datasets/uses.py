@@ -1,0 +1,127 @@
+"""Who needs a dataset version: told from what runs and is registered, never stored a second time.
+
+A version in use cannot be removed. In use is what an open run has read or names, what a live notebook has mounted,
+what a model is, what a person holds, and what is being read at this moment.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from appliance.datasets.ref import dataset_uid, parse_ref
+from appliance.errors import UsageError
+from appliance.state import holds, models, resources, runs, versions
+from appliance.state.db import Connection
+from appliance.state.resources import Resource
+from appliance.state.runs import FINAL_PHASES, Run
+
+Key = tuple[str, str]
+"""Uid of the dataset, and version."""
+HOLDS = "version/"
+
+
+def target(dataset: str, version: str) -> str:
+    """Of a hold."""
+    return f"{HOLDS}{dataset}/{version}"
+
+
+def of_versions(db: Connection) -> Mapping[Key, list[str]]:
+    """Version -> who needs it, in words for a person. Versions that nobody needs are not in it."""
+    found: defaultdict[Key, list[str]] = defaultdict(list)
+    for works in (_of_runs(db), _of_notebooks(db), _of_models(db), _of_people(db)):
+        for key, who in works:
+            if who not in found[key]:
+                found[key].append(who)
+    return found
+
+
+def of_model(db: Connection, model_id: str) -> list[str]:
+    """Deployments whose replicas are made with this model."""
+    return [f"deployment {row.name}" for row in resources.every(db, "deployment") if model_id in _pinned(row)]
+
+
+def resolve(db: Connection, ref: str) -> Key | None:
+    """What a reference with an explicit version or tag means; None for any other, also for one that means nothing."""
+    try:
+        parsed = parse_ref(ref)
+    except UsageError:
+        return None
+    uid = dataset_uid(parsed.name)
+    resource = resources.find_uid(db, uid) if uid else None
+    if resource is None or resource.kind != "dataset":
+        resource = resources.find(db, "dataset", parsed.name)
+    if resource is None or parsed.is_latest:
+        return None
+    if versions.find(db, resource.uid, parsed.version):
+        return (resource.uid, parsed.version)
+    tagged = versions.find_tag(db, resource.uid, parsed.version)
+    return (resource.uid, tagged) if tagged else None
+
+
+def _of_runs(db: Connection) -> Iterator[tuple[Key, str]]:
+    for run in runs.unfinished(db):
+        name = f"run {run.workflow}.{run.number}"
+        for ref in _refs_of_spec(run):
+            if key := resolve(db, ref):
+                yield key, name
+        for job in runs.jobs(db, run.id):
+            if job.phase in FINAL_PHASES:
+                continue
+            for ref in _refs(job.inputs):
+                if key := resolve(db, ref):
+                    yield key, f"{name}, job {job.name}"
+        for written in versions.of_run(db, run.id):
+            yield (written.dataset, written.version), f"{name}, which has made it"
+
+
+def _refs_of_spec(run: Run) -> Iterator[str]:
+    """What the run was given, and what a job that has not begun will ask for by name."""
+    yield from _refs(run.inputs)
+    for job in run.spec.get("jobs", {}).values():
+        for given in (job.get("inputs") or {}).values():
+            if isinstance(given, Mapping) and given.get("type") == "dataset":
+                inner = given.get("with")
+                asked = inner if isinstance(inner, Mapping) else given
+                yield str(asked.get("ref") or asked.get("id") or "")
+
+
+def _refs(documents: Mapping[str, Any]) -> Iterator[str]:
+    for given in documents.values():
+        if isinstance(given, Mapping) and given.get("type") == "dataset":
+            yield str(given.get("id") or given.get("ref") or "")
+
+
+def _of_notebooks(db: Connection) -> Iterator[tuple[Key, str]]:
+    """What was resolved for the session is in its status before the session is made."""
+    for row in resources.every(db, "notebook"):
+        if row.desired != "running" and not row.status.get("container"):
+            continue
+        for mounted in row.status.get("datasets", {}).values():
+            if key := resolve(db, str(mounted)):
+                yield key, f"notebook {row.name}"
+
+
+def _of_models(db: Connection) -> Iterator[tuple[Key, str]]:
+    """A model that a deployment serves is the deployment's too: removing the one must name the other."""
+    served: defaultdict[str, list[str]] = defaultdict(list)
+    for row in resources.every(db, "deployment"):
+        for model_id in _pinned(row):
+            served[model_id].append(f"deployment {row.name}")
+    for model in models.every(db):
+        yield (model.dataset, model.version), f"model {model.name} ({model.id})"
+        for who in served[model.id]:
+            yield (model.dataset, model.version), who
+
+
+def _of_people(db: Connection) -> Iterator[tuple[Key, str]]:
+    for held, rows in holds.every(db, HOLDS).items():
+        dataset, _, version = held.removeprefix(HOLDS).partition("/")
+        for row in rows:
+            yield (dataset, version), f"{row.owner}: {row.reason}" if row.reason else row.owner
+
+
+def _pinned(deployment: Resource) -> set[str]:
+    pins: Mapping[str, Mapping[str, Any]] = deployment.status.get("pins", {})
+    return {str(model_id) for pin in pins.values() for model_id in pin.get("models", {}).values()}
