@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from appliance.history.causes import ROLLBACK
 from appliance.state.snapshots import Snapshot
-
-ROLLBACK = "rollback"
-UNDO = "undo"
 
 
 def undo_target(timeline: Iterable[Snapshot]) -> Snapshot | None:
-    """The snapshot taken before the last rollback that is not undone yet; `timeline` is oldest first.
+    """The moment before the last rollback that is not undone yet; `timeline` is oldest first.
 
-    Every rollback leaves the moment before it with cause `rollback`, every undo with cause `undo`. So they nest like
-    brackets: an undo takes back the innermost rollback that is still open.
+    Every rollback leaves the moment before it with cause `rollback`, and an undo marks the one it goes back to. So
+    any moment may be pruned without changing what an undo of the others means.
     """
-    still_open: list[Snapshot] = []
-    for snapshot in timeline:
-        if snapshot.cause == ROLLBACK:
-            still_open.append(snapshot)
-        elif snapshot.cause == UNDO and still_open:
-            still_open.pop()
+    still_open = [moment for moment in timeline if moment.cause == ROLLBACK and not moment.undone]
     return still_open[-1] if still_open else None

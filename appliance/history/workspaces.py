@@ -3,31 +3,39 @@
 A workspace is a row that points at a volume, its head. Going back clones a snapshot under a name of its own and moves
 the pointer, in the transaction that also remembers the moment before. So a kill at any instant leaves the workspace
 either before or after; what was made for a pointer that never moved has no row, and `sweep` removes it. Old heads
-stay: they carry the snapshots, and undo clones from them.
+stay as long as they carry a moment: undo clones from them.
 """
 
 from __future__ import annotations
 
-import logging
-import secrets
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import anyio
 
-from appliance.errors import ApplianceError, Conflict, NotFound, StorageError
-from appliance.history.undo import ROLLBACK, UNDO, undo_target
-from appliance.state import snapshots
-from appliance.state.db import Database
+from appliance.errors import ApplianceError, Conflict, NotFound
+from appliance.history import looking, pruning
+from appliance.history.causes import FORK, RESTORE, ROLLBACK, UNDO, Cause
+from appliance.history.pruning import Pruning
+from appliance.history.restore import put_back
+from appliance.history.retention import Policy
+from appliance.history.undo import undo_target
+from appliance.history.volumes import ROOM, Volumes
+from appliance.paths import encode
+from appliance.state import holds, snapshots
+from appliance.state.db import Connection, Database
 from appliance.state.snapshots import Snapshot
+from appliance.storage import tree
 from appliance.storage.base import Store
-from appliance.storage.destroy import destroy_below
 from appliance.storage.threads import in_thread
 
-log = logging.getLogger(__name__)
-
-ROOM = "workspaces"
+NOW = "now"
+"""Stands for the live content where a moment is asked for."""
+USER = "user"
+"""The owner of a hold that was put by hand."""
 
 
 class Workspaces:
@@ -37,6 +45,7 @@ class Workspaces:
         self._db = db
         self._store = store
         self._clock = clock
+        self._volumes = Volumes(db, store, clock)
         self._locks: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
     async def open(self, uid: str, *, owner: tuple[int, int] = (0, 0)) -> Path:
@@ -50,10 +59,14 @@ class Workspaces:
                 snapshots.set_head(db, uid, first)
             return path
 
-    async def snapshot(self, uid: str, *, cause: str, message: str = "") -> Snapshot:
+    # -- the timeline
+
+    async def snapshot(
+        self, uid: str, *, cause: Cause, message: str = "", author: str = "", subject: str = ""
+    ) -> Snapshot:
         """Freeze the present content. Raises NotFound where nothing was ever opened."""
         async with self._locks[uid]:
-            frozen = await self._freeze(uid, cause, message)
+            frozen = await self._volumes.freeze(uid, cause, message, author, subject)
             with self._db.write() as db:
                 snapshots.add(db, frozen)
             return frozen
@@ -62,22 +75,72 @@ class Workspaces:
         """Newest first."""
         return snapshots.of_workspace(self._db.read, uid)[::-1]
 
-    async def rollback(self, uid: str, snapshot_id: str) -> Snapshot:
+    def find(self, uid: str, snapshot_id: str) -> Snapshot:
+        """Raises NotFound for what is no moment of this workspace."""
+        if found := snapshots.find(self._db.read, uid, snapshot_id):
+            return found
+        raise NotFound(
+            f"the workspace has no snapshot {snapshot_id!r}",
+            where=uid,
+            hint="`appliance notebook history NAME` lists them",
+        )
+
+    def head(self, uid: str) -> str:
+        """The volume that is the workspace now. Raises NotFound where nothing was ever opened."""
+        return self._volumes.head(uid)
+
+    async def changed(self, uid: str) -> bool:
+        """The live content differs from the newest snapshot of it; in doubt True."""
+        return await in_thread(self._store.changed, self.head(uid))
+
+    # -- looking at a moment; nothing here touches the workspace
+
+    def view(self, uid: str, moment: str) -> looking.View:
+        """`async with workspaces.view(uid, "now" or an id) as path:`; read-only by promise. Raises NotFound.
+
+        The content is hostile: walk it with `storage.tree` or in a child program. A rollback meanwhile changes nothing.
+        """
+        if moment == NOW:
+            return looking.view(self._store, self.head(uid), None)
+        found = self.find(uid, moment)
+        return looking.view(self._store, found.volume, found.id)
+
+    async def hints(self, uid: str, one: str, other: str) -> Iterator[str] | None:
+        """Paths that may differ between two moments, in whatever order, where the store can tell; else None.
+
+        Taking from the iterator blocks.
+        """
+        order = [NOW, *(moment.id for moment in self.timeline(uid))]
+        newer, older = sorted((one, other), key=order.index)
+        if older == NOW:
+            return iter(())
+        volume = self.head(uid) if newer == NOW else self.find(uid, newer).volume
+        return await in_thread(self._store.hints, volume, older, None if newer == NOW else newer)
+
+    async def listing(self, uid: str, moment: str, path: str = "") -> list[tree.TreeEntry]:
+        """What lies in the directory `path`, by name. Raises NotFound, UsageError for a path that leads out."""
+        async with self.view(uid, moment) as root:
+            return await in_thread(tree.list_directory, root, path)
+
+    @asynccontextmanager
+    async def reading(self, uid: str, moment: str, path: str) -> AsyncIterator[BinaryIO]:
+        """The regular file `path`, open inside the `async with`. Raises NotFound, UsageError."""
+        async with self.view(uid, moment) as root:
+            file = await in_thread(tree.open_file, root, path)
+            with file:
+                yield file
+
+    # -- moving
+
+    async def rollback(self, uid: str, snapshot_id: str, *, author: str = "", subject: str = "") -> Snapshot:
         """Make that moment the present; nothing may be writing to the workspace. Returns the moment before."""
         async with self._locks[uid]:
-            wanted = snapshots.find(self._db.read, uid, snapshot_id)
-            if wanted is None:
-                raise NotFound(
-                    f"the workspace has no snapshot {snapshot_id!r}",
-                    where=uid,
-                    hint="`appliance notebook history NAME` lists them",
-                )
-            return await self._go_to(uid, wanted, ROLLBACK)
+            return await self._go_to(self.find(uid, snapshot_id), ROLLBACK, author, subject)
 
-    async def undo(self, uid: str) -> None:
+    async def undo(self, uid: str, *, author: str = "", subject: str = "") -> Snapshot:
         """Take back the last rollback that is not undone yet; what was written since then is kept as a snapshot.
 
-        Raises Conflict where there is none.
+        Returns that snapshot. Raises Conflict where there is none.
         """
         async with self._locks[uid]:
             target = undo_target(snapshots.of_workspace(self._db.read, uid))
@@ -87,84 +150,151 @@ class Workspaces:
                     where=uid,
                     hint="`appliance notebook history NAME` lists the moments to go back to",
                 )
-            await self._go_to(uid, target, UNDO)
+            return await self._go_to(target, UNDO, author, subject, undoes=target.id)
+
+    async def restore(
+        self, uid: str, snapshot_id: str, path: str, to: str = "", *, author: str = "", subject: str = ""
+    ) -> Snapshot:
+        """Bring one file, link or directory of a moment back in one step, in its place or beside it at `to`.
+
+        A session may go on meanwhile. Returns the moment before, which holds what was replaced. Raises NotFound,
+        UsageError for a path that leads out, Conflict where `to` is taken.
+        """
+        async with self._locks[uid]:
+            wanted, head = self.find(uid, snapshot_id), self.head(uid)
+            await in_thread(put_back, self._store, wanted, head, path, to, try_only=True)
+            message = f"before the restore of {encode(path)} from {wanted.id}"
+            before = await self._volumes.freeze(uid, RESTORE, message, author, subject)
+            with self._db.write() as db:  # it is in the history before anything is replaced
+                snapshots.add(db, before)
+            try:
+                await in_thread(put_back, self._store, wanted, head, path, to)
+            except ApplianceError:
+                with self._db.write() as db:
+                    snapshots.remove(db, uid, [before.id])
+                await self._volumes.drop(before)
+                raise
+            return before
+
+    async def fork(
+        self,
+        uid: str,
+        new_uid: str,
+        moment: str = NOW,
+        *,
+        author: str = "",
+        subject: str = "",
+        message: str = "",
+        declare: Callable[[Connection], None] = lambda db: None,
+    ) -> Snapshot:
+        """Another workspace that begins with the content of a moment. Returns that moment; `now` takes one.
+
+        `declare` writes what else belongs to it in the same transaction; what it raises undoes the fork.
+        """
+        async with self._locks[uid], self._locks[new_uid]:
+            taken = await self._volumes.freeze(uid, FORK, message, author, subject) if moment == NOW else None
+            origin = taken or self.find(uid, moment)
+            new = f"{ROOM}/{new_uid}/1"
+            try:
+                await in_thread(self._store.clone, origin.volume, origin.id, new)
+                with self._db.write() as db:
+                    if taken:
+                        snapshots.add(db, taken)
+                    snapshots.set_head(db, new_uid, new)
+                    snapshots.set_origin(db, new_uid, f"{uid}@{origin.id}")
+                    declare(db)
+            except ApplianceError:
+                await self._volumes.discard(new)
+                if taken:
+                    await self._volumes.drop(taken)
+                raise
+            return origin
+
+    # -- keeping and letting go
+
+    async def hold(self, uid: str, snapshot_id: str, *, reason: str = "", owner: str = USER) -> None:
+        """Keep this moment from being pruned until `release`. Raises NotFound."""
+        async with self._locks[uid]:
+            found = self.find(uid, snapshot_id)
+            with self._db.write() as db:
+                holds.put(db, holds.Hold(_target(found.id), owner, reason, self._clock()))
+
+    async def release(self, uid: str, snapshot_id: str, *, owner: str = USER) -> None:
+        """Raises NotFound where this owner does not hold it."""
+        async with self._locks[uid]:
+            found = self.find(uid, snapshot_id)
+            with self._db.write() as db:
+                if not holds.release(db, _target(found.id), owner):
+                    raise NotFound(f"snapshot {snapshot_id} is not held by {owner}", where=uid)
+
+    def held(self, uid: str) -> dict[str, list[str]]:
+        """Moment -> who holds it and why, in words; only those that are held."""
+        every = holds.every(self._db.read, _target(""))
+        found = {}
+        for moment in snapshots.of_workspace(self._db.read, uid):
+            if on_it := every.get(_target(moment.id)):
+                found[moment.id] = [f"{hold.owner}: {hold.reason}" if hold.reason else hold.owner for hold in on_it]
+        return found
+
+    async def prune(
+        self, uid: str, policy: Policy, now: float, *, dry_run: bool = False, measure: bool = True
+    ) -> Pruning:
+        """Let the moments go that the policy does not keep, and what earlier ones have left. `dry_run` only tells.
+
+        `measure` finds out what comes back, which costs a walk in the plain-directory store.
+        """
+        async with self._locks[uid]:
+            held = self.held(uid)
+            found = await pruning.look(self._db, self._store, uid, held, policy, now, measure=measure)
+            if not dry_run:
+                await pruning.carry_out(self._db, self._volumes, uid, found)
+            return found
 
     async def destroy(self, uid: str) -> None:
         """The workspace and all its history. Gone already counts as done; what a clone elsewhere needs stays."""
         async with self._locks[uid]:
             with self._db.write() as db:
+                for moment in snapshots.of_workspace(db, uid):
+                    holds.forget(db, _target(moment.id))
                 snapshots.forget(db, uid)
-            await self._destroy_unknown(uid, set())
+            await self._volumes.destroy_all(uid)
 
     async def sweep(self) -> None:
-        """Remove volumes and snapshots that no row knows: what a kill has left of an operation that never happened."""
+        """Remove volumes, snapshots and half-copied files that no row knows: what a kill has left."""
         found = await in_thread(self._store.volumes, ROOM)
-        for uid in sorted({volume.split("/")[1] for volume in found}):
+        uids = sorted({volume.split("/")[1] for volume in found})
+        for uid in uids:
             async with self._locks[uid]:
-                timeline = snapshots.of_workspace(self._db.read, uid)
-                known = {snapshot.volume for snapshot in timeline}
-                if head := snapshots.head(self._db.read, uid):
-                    known.add(head)
-                await self._destroy_unknown(uid, known)
-                await self._destroy_unknown_snapshots(known, {snapshot.id for snapshot in timeline})
+                await self._volumes.clear(uid)
+        for uid in uids:  # after all volumes: a clone that never became a fork keeps a snapshot of its source
+            async with self._locks[uid]:
+                await self._volumes.clear_snapshots(uid)
+                await self._tidy(uid)
 
-    # parts; the caller holds the lock of `uid`
+    # -- parts; the caller holds the lock of `uid`
 
-    async def _freeze(self, uid: str, cause: str, message: str) -> Snapshot:
-        volume = self._head(uid)
-        frozen = Snapshot(secrets.token_hex(5), uid, volume, cause, message, self._clock())
-        await in_thread(self._store.snapshot, volume, frozen.id)
-        return frozen
-
-    async def _go_to(self, uid: str, wanted: Snapshot, cause: str) -> Snapshot:
-        before = await self._freeze(uid, cause, f"before the {cause} to {wanted.id}")
-        new = await self._next_volume(uid)
+    async def _go_to(self, wanted: Snapshot, cause: Cause, author: str, subject: str, *, undoes: str = "") -> Snapshot:
+        uid = wanted.uid
+        before = await self._volumes.freeze(uid, cause, f"before the {cause} to {wanted.id}", author, subject)
         try:
+            new = await self._volumes.next_volume(uid)
             await in_thread(self._store.clone, wanted.volume, wanted.id, new)
         except ApplianceError:
-            await self._give_up(before)
+            await self._volumes.drop(before)
             raise
         with self._db.write() as db:
             snapshots.add(db, before)
+            snapshots.set_undone(db, undoes)
             snapshots.set_head(db, uid, new)
         return before
 
-    async def _give_up(self, before: Snapshot) -> None:
-        try:
-            await in_thread(self._store.destroy_snapshot, before.volume, before.id)
-        except ApplianceError as error:
-            log.warning("snapshot %s of %s is left for the next sweep: %s", before.id, before.volume, error)
-
-    async def _next_volume(self, uid: str) -> str:
-        """A name that no volume has, not even one that a killed rollback has left behind."""
-        prefix = f"{ROOM}/{uid}"
-        used = [*await in_thread(self._store.volumes, prefix), self._head(uid)]
-        return f"{prefix}/{1 + max(_number(volume) for volume in used)}"
-
-    async def _destroy_unknown(self, uid: str, known: set[str]) -> None:
-        try:
-            await in_thread(destroy_below, self._store, f"{ROOM}/{uid}", keep=known)
-        except (Conflict, StorageError) as error:
-            log.warning("some of the past of workspace %s stays: %s", uid, error)
-
-    async def _destroy_unknown_snapshots(self, volumes: set[str], known: set[str]) -> None:
-        for volume in sorted(volumes):
-            if not await in_thread(self._store.exists, volume):
-                log.error("volume %s is missing from the store", volume)
-                continue
-            for found in set(await in_thread(self._store.snapshots, volume)) - known:
-                log.info("snapshot %s of %s belongs to no history; it is destroyed", found, volume)
-                try:
-                    await in_thread(self._store.destroy_snapshot, volume, found)
-                except (Conflict, StorageError) as error:
-                    log.warning("snapshot %s of %s stays: %s", found, volume, error)
-
-    def _head(self, uid: str) -> str:
-        if volume := snapshots.head(self._db.read, uid):
-            return volume
-        raise NotFound("the workspace has no files yet", where=uid, hint="start the notebook once")
+    async def _tidy(self, uid: str) -> None:
+        head = snapshots.head(self._db.read, uid)
+        if head is None or not await in_thread(self._store.exists, head):
+            return
+        path = await in_thread(self._store.path, head)
+        await in_thread(tree.tidy, path)
 
 
-def _number(volume: str) -> int:
-    last = volume.rsplit("/", 1)[-1]
-    return int(last) if last.isdecimal() else 0
+def _target(snapshot_id: str) -> str:
+    return f"snapshot/{snapshot_id}"

@@ -21,14 +21,17 @@ from appliance.engine.docker import Engine
 from appliance.engine.images import Images
 from appliance.engine.preparing import Image, Preparing
 from appliance.engine.types import Container
-from appliance.errors import ApplianceError, Conflict, NotFound, RouterError, StorageError
-from appliance.history.undo import undo_target
+from appliance.errors import ApplianceError, RouterError, StorageError
+from appliance.history.causes import Cause
 from appliance.history.workspaces import Workspaces
 from appliance.notebooks import jupyter, status
+from appliance.notebooks.history import History
 from appliance.notebooks.making import Making, digest
 from appliance.notebooks.plan import Facts, Phase, Session, Step, decide
+from appliance.notebooks.quotas import Quotas
 from appliance.notebooks.sessions import Sessions
 from appliance.notebooks.status import Seen
+from appliance.notebooks.tending import AUTHOR, Tending
 from appliance.reconcile import Again
 from appliance.router.router import Router
 from appliance.router.table import Route, Target
@@ -38,8 +41,8 @@ from appliance.spec.models import Notebook
 from appliance.state import events, resources
 from appliance.state.db import Database
 from appliance.state.resources import Resource
-from appliance.state.snapshots import Snapshot
 from appliance.storage.base import Store
+from appliance.storage.room import plenty
 from appliance.telemetry.telemetry import Telemetry
 from appliance.vault.secrets import Secrets
 
@@ -67,12 +70,14 @@ class NotebookController:
         instance: str,
         clock: Callable[[], float],
         hint: Callable[[str, str], None],
+        no_room: Callable[[], str] = plenty,
     ) -> None:
         self._db = db
         self._workspaces = workspaces
         self._router = router
         self._settings = settings
         self._clock = clock
+        self._no_room = no_room
         self._hint = partial(hint, self.kind)
         self._preparing = Preparing(images, clock, self._hint)
         self._sessions = Sessions(
@@ -90,6 +95,18 @@ class NotebookController:
         # asks 127.0.0.1 in plain HTTP only; `verify` would read the machine's certificates, a tenth of a second
         self._http = httpx2.AsyncClient(trust_env=False, verify=False)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self.history = History(
+            db=db,
+            workspaces=workspaces,
+            settings=settings,
+            clock=clock,
+            hint=self._hint,
+            locks=self._locks,
+            end_sessions=self._end_sessions,
+            no_room=no_room,
+        )
+        self._quotas = Quotas(db=db, store=store, clock=clock, hint=self._hint, locks=self._locks)
+        self._tending = Tending(db=db, workspaces=workspaces, settings=settings, locks=self._locks, no_room=no_room)
         self._routes: dict[str, Route] = {}
         """uid -> the route the front door was last given; empty at first, so each is given again after a restart."""
         self._silence: dict[str, str] = {}
@@ -111,49 +128,10 @@ class NotebookController:
                 self._tell(key, error)
                 raise
 
-    async def snapshot(self, name: str, message: str = "") -> Snapshot:
-        """Keep the files as they are. A session goes on meanwhile."""
-        notebook = self._get(name)
-        async with self._locks[notebook.uid]:
-            taken = await self._workspaces.snapshot(notebook.uid, cause="manual", message=message)
-            self._record(notebook, "Snapshot", f"snapshot {taken.id}" + (f": {message}" if message else ""))
-        return taken
-
-    async def rollback(self, name: str, snapshot_id: str) -> Snapshot:
-        """Go back to a snapshot. The answer is the snapshot of the files as they were before; `undo` returns to it.
-
-        A session ends first; another begins if the notebook is to run. Raises NotFound, Conflict.
-        """
-        notebook = self._get(name)
-        async with self._locks[notebook.uid]:
-            if all(known.id != snapshot_id for known in self._workspaces.timeline(notebook.uid)):
-                raise NotFound(
-                    f"notebook {name!r} has no snapshot {snapshot_id!r}; nothing was changed",
-                    hint=f"`appliance notebook history {name}` lists them",
-                )
-            try:
-                await self._end_sessions(notebook)
-                before = await self._workspaces.rollback(notebook.uid, snapshot_id)
-            finally:
-                self._hint(notebook.uid)
-            self._record(notebook, "RolledBack", f"to snapshot {snapshot_id}; as it was before: {before.id}")
-        return before
-
-    async def undo(self, name: str) -> None:
-        """Take the last rollback back. Raises NotFound, and Conflict where there is none to undo."""
-        notebook = self._get(name)
-        async with self._locks[notebook.uid]:
-            if undo_target(reversed(self._workspaces.timeline(notebook.uid))) is None:
-                raise Conflict(
-                    f"notebook {name!r} has no rollback to undo; nothing was changed",
-                    hint=f"`appliance notebook history {name}` lists the moments to go back to",
-                )
-            try:
-                await self._end_sessions(notebook)
-                await self._workspaces.undo(notebook.uid)
-            finally:
-                self._hint(notebook.uid)
-            self._record(notebook, "RollbackUndone", "the files are those from before the rollback again")
+    async def tend(self, now: float) -> None:
+        """Look after every notebook's quota and history: to be called about once a minute."""
+        await self._quotas.tend()
+        await self._tending.tend(now)
 
     async def _pass(self, uid: str) -> Again | None:
         for _ in range(MOST_STEPS):
@@ -195,9 +173,13 @@ class NotebookController:
             image=image.state,
             image_message=image.message,
             image_retry_at=image.retry_at,
-            blocked=self._making.missing(spec) if spec else "",
+            blocked=self._blocked(notebook, spec) if spec else "",
+            note=self._quotas.note(notebook.uid, spec) if spec else "",
             silence=self._silence.get(notebook.uid, ""),
         )
+
+    def _blocked(self, notebook: Resource, spec: Notebook) -> str:
+        return self._making.missing(spec) or self._quotas.refusal(notebook.uid, spec) or self._no_room()
 
     async def _act(self, notebook: Resource, spec: Notebook | None, step: Step, seen: Seen) -> bool:
         """Carry out the step. False: there is nothing more to do in this pass."""
@@ -226,8 +208,13 @@ class NotebookController:
     async def _begin(self, notebook: Resource, spec: Notebook, crashes: int, seen: Seen) -> None:
         number = 1 + max([notebook.status.get("session", 0), *(session.number for session in seen)])
         await self._workspaces.open(notebook.uid)
-        await self._snapshot_once(notebook, "start", f"before session {number}")
-        await self._making.create(notebook, spec, number=number, crashes=crashes)
+        await self._quotas.keep(notebook, spec, now=True)
+        if self._quotas.refusal(notebook.uid, spec):
+            return  # the next step says so
+        await self._snapshot_once(notebook, "start", f"before session {number}", number)
+        mounted = self._making.versions(spec)
+        if status.remember_mounted(self._db, notebook, mounted):
+            await self._making.create(notebook, spec, mounted, number=number, crashes=crashes)
 
     async def _probe(self, notebook: Resource, container: Container) -> bool:
         """True: Jupyter answers, and that is stored before anybody is sent there."""
@@ -248,7 +235,7 @@ class NotebookController:
     async def _halt(self, notebook: Resource, session: Session, container: Container, *, snapshot: bool = True) -> None:
         await self._sessions.stop(session)
         if snapshot and session.state == "running" and not notebook.deleting:
-            await self._snapshot_once(notebook, "stop", f"after session {session.number}")
+            await self._snapshot_once(notebook, "stop", f"after session {session.number}", session.number)
         await self._sessions.clear(notebook, container)
 
     async def _end_sessions(self, notebook: Resource) -> None:
@@ -298,7 +285,7 @@ class NotebookController:
             await self._router.set_route(route)
             self._routes[notebook.uid] = route
 
-    async def _snapshot_once(self, notebook: Resource, cause: str, message: str) -> None:
+    async def _snapshot_once(self, notebook: Resource, cause: Cause, message: str, number: int) -> None:
         """A step that is repeated after a kill does not fill the history with copies of one moment.
 
         A snapshot that fails is told and holds up nothing: on a full disk the notebook is the way to free some space.
@@ -307,7 +294,9 @@ class NotebookController:
         if newest and (newest.cause, newest.message) == (cause, message):
             return
         try:
-            await self._workspaces.snapshot(notebook.uid, cause=cause, message=message)
+            await self._workspaces.snapshot(
+                notebook.uid, cause=cause, message=message, author=AUTHOR, subject=f"session {number}"
+            )
         except StorageError as error:
             text = f"no snapshot {message}: {error.message}; {error.hint}"
             self._record(notebook, "SnapshotFailed", text, level="warning")
@@ -332,6 +321,8 @@ class NotebookController:
         if step.session and step.phase == "Failed" and (words := self._sessions.last_words(step.session)):
             message += f"\n{words}"
         document = status.describe(notebook.status, seen, image=spec.image if spec else "")
+        if spec:
+            document |= self._quotas.shown(notebook.uid, spec)
         return status.write(self._db, notebook, phase=step.phase, message=message, document=document, now=self._clock())
 
     def _tell(self, uid: str, error: ApplianceError) -> None:
@@ -342,12 +333,6 @@ class NotebookController:
     def _record(self, notebook: Resource, reason: str, message: str, *, level: events.Level = "info") -> None:
         with self._db.write() as db:
             events.record(db, self.kind, notebook.name, reason, message, now=self._clock(), level=level)
-
-    def _get(self, name: str) -> Resource:
-        notebook = resources.get(self._db.read, self.kind, name)
-        if notebook.deleting:
-            raise Conflict(f"notebook {name!r} is being deleted", hint="wait until it is gone")
-        return notebook
 
     def _forget(self, uid: str) -> None:
         self._preparing.forget(uid)

@@ -26,9 +26,13 @@ from appliance.vault.secrets import Secrets
 NO_GPU = "it asks for a GPU, and this appliance does not lease GPUs yet; `gpus: 0` runs it without one"
 
 
+_APART = {"name", "quota", "history"}
+"""Fields that say nothing about what is inside a session."""
+
+
 def digest(spec: Notebook) -> str:
     """Of everything a session is made from that the user can change; another digest asks for another session."""
-    made_of = spec.model_dump(mode="json", exclude={"name"})
+    made_of = spec.model_dump(mode="json", exclude=_APART)
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -65,9 +69,17 @@ class Making:
             return f"{error.message}; {error.hint}" if error.hint else error.message
         return ""
 
-    async def create(self, notebook: Resource, spec: Notebook, *, number: int, crashes: int) -> None:
+    def versions(self, spec: Notebook) -> dict[str, str]:
+        """Name below /datasets -> `NAME:VERSION` that a session begun at this moment gets. Raises NotFound."""
+        found = {name: self._datasets.resolve(mount.ref) for name, mount in spec.datasets.items()}
+        return {name: self._datasets.full_name(version) for name, version in found.items()}
+
+    async def create(
+        self, notebook: Resource, spec: Notebook, mounted: Mapping[str, str], *, number: int, crashes: int
+    ) -> None:
         """The container of session `number`, not started. Done again it finds the one it made.
 
+        `mounted` is what `versions` said, once it is written where it keeps these versions from being removed.
         Raises NotFound where a dataset or a secret is missing, StorageError, EngineError.
         """
         label = Owner(
@@ -84,7 +96,7 @@ class Making:
             labels={**label.to_labels(), CRASHES: str(crashes)},
             entrypoint=spec.command or jupyter.command(notebook.name),
             env=self._environment(notebook, spec),
-            mounts=await self._mounts(notebook, spec),
+            mounts=await self._mounts(notebook, spec, mounted),
             publish=(jupyter.PORT,),
             workdir=jupyter.ROOT,
             user="0:0",
@@ -114,14 +126,14 @@ class Making:
             **({"JUPYTER_CONFIG_PATH": jupyter.CONFIG_DIR} if spec.command else {}),
         }
 
-    async def _mounts(self, notebook: Resource, spec: Notebook) -> list[Mount]:
+    async def _mounts(self, notebook: Resource, spec: Notebook, mounted: Mapping[str, str]) -> list[Mount]:
         """Gradient's layout: own files at /notebooks, everybody's at /storage, datasets read-only below /datasets."""
         mounts = [
             Mount(await self._workspaces.open(notebook.uid), jupyter.ROOT),
             Mount(await in_thread(self._store.create, "storage"), "/storage"),
         ]
-        for name, dataset in spec.datasets.items():
-            path = await self._datasets.path(self._datasets.resolve(dataset.ref))
+        for name, ref in mounted.items():
+            path = await self._datasets.path(self._datasets.resolve(ref))
             mounts.append(Mount(path, f"/datasets/{name}", read_only=True))
         if spec.command:
             directory = await in_thread(self._write_config, notebook)

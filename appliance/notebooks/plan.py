@@ -65,6 +65,8 @@ class Facts:
     image_retry_at: float = 0.0
     blocked: str = ""
     """Why no session may begin at present; empty: one may."""
+    note: str = ""
+    """What is said of a session that runs; empty: nothing."""
     silence: str = ""
     """What the last probe said, where Jupyter did not answer."""
 
@@ -101,7 +103,7 @@ def decide(facts: Facts, now: float) -> Step:
     if live.state == "created":
         return Step("Starting", verb="start", session=live)
     if live.ready:
-        return Step("Running", session=live)
+        return Step("Running", facts.note, session=live)
     return _await_answer(facts, live, now)
 
 

@@ -55,6 +55,21 @@ def write(
     return written
 
 
+def remember_mounted(db: Database, notebook: Resource, mounted: Mapping[str, str]) -> bool:
+    """Store which dataset versions the session that is about to be made sees: none of them can be removed from then on.
+
+    False: the spec has changed meanwhile, and no session must be made of the one before.
+    """
+    with db.write() as transaction:
+        return resources.set_status(
+            transaction,
+            notebook.uid,
+            generation=notebook.generation,
+            phase="Starting",
+            status={**notebook.status, "datasets": dict(mounted)},
+        )
+
+
 def write_problem(db: Database, notebook: Resource, error: ApplianceError, *, now: float) -> None:
     """A step failed and will be tried again. The event comes once for each different problem."""
     message = f"{error.message}; {error.hint}" if error.hint else error.message

@@ -10,6 +10,8 @@ from appliance.spec.tree import Node, child_path, item_path
 
 _READ_TWO_WAYS = re.compile(r"yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF")
 """Texts in YAML 1.2, booleans in 1.1; which of the two the user meant is not for us to guess."""
+_SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)([KMGT])", re.ASCII)
+_POWERS = {"K": 10, "M": 20, "G": 30, "T": 40}
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9]+")
 
 
@@ -68,6 +70,29 @@ def read_number(
     else:
         return value
     return default
+
+
+def read_size(node: Node, path: str, problems: Problems, *, least: int, most: int) -> int | None:
+    """Bytes: `512M`, `20G`, `1.5T`, powers of 1024. None: it is not one, which is noted."""
+    found = _SIZE.fullmatch(node.value) if isinstance(node.value, str) else None
+    if found is None:
+        problems.error(
+            node.mark, path, f"must be a size, not {describe(node)}", "such as 512M, 20G or 1.5T, in powers of 1024"
+        )
+        return None
+    size = int(float(found[1]) * 2 ** _POWERS[found[2]])
+    if least <= size <= most:
+        return size
+    problems.error(node.mark, path, f"must be from {show_size(least)} to {show_size(most)}, not {quoted(found[0])}")
+    return None
+
+
+def show_size(size: int) -> str:
+    """As a spec has it, such as `20G` or `1.5T`; to two digits where it is no round number."""
+    for unit, power in reversed(_POWERS.items()):
+        if size >= 2**power:
+            return f"{size / 2**power:.2f}".rstrip("0").rstrip(".") + unit
+    return str(size)
 
 
 def _range(least: float, most: float) -> str:
@@ -140,6 +165,11 @@ class Fields:
             return default
         path = self.at(key)
         return int(read_number(node, path, self.problems, default=default, least=least, most=most, whole=True))
+
+    def size(self, key: str, *, least: int, most: int) -> int | None:
+        """None: absent, or no size, which is noted."""
+        node = self.node(key)
+        return read_size(node, self.at(key), self.problems, least=least, most=most) if node else None
 
     def number(self, key: str, *, default: float = 0.0, least: float = 0.0, most: float = 1e9) -> float:
         node = self.node(key)

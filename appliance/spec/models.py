@@ -159,6 +159,17 @@ class DatasetMount(Model):
     ref: str
 
 
+class History(Model):
+    """What a notebook's history keeps, in place of the settings; None: as the settings say."""
+
+    interval_s: float | None = None
+    """Between two snapshots of files that change, seconds; 0: none are taken."""
+    hourly: int | None = None
+    daily: int | None = None
+    weekly: int | None = None
+    monthly: int | None = None
+
+
 class Notebook(Model):
     name: str
     image: str = ""
@@ -170,6 +181,9 @@ class Notebook(Model):
     gpus: int = 0
     datasets: dict[str, DatasetMount] = {}
     """Mounted read-only at /datasets/NAME."""
+    history: History = History()
+    quota: int | None = None
+    """Bytes that the workspace's files may take, its history apart; None: as many as there are."""
 
 
 class Dataset(Model):

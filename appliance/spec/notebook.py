@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import re
+
 from appliance.spec.env import read_env
-from appliance.spec.fields import Fields, describe, read_text
-from appliance.spec.models import Dataset, DatasetMount, Notebook
+from appliance.spec.fields import Fields, describe, read_number, read_text
+from appliance.spec.models import Dataset, DatasetMount, History, Notebook
 from appliance.spec.names import NAME, NAME_RULE
 from appliance.spec.problems import Problems, quoted
 from appliance.spec.refs import check_dataset, check_image
 from appliance.spec.tree import Node
 
 MOST_GPUS = 64
+LEAST_INTERVAL_S = 60
+"""The controller looks this often."""
+MOST_INTERVAL_S = 7 * 86_400
+MOST_KEPT = 10_000
+LEAST_QUOTA = 1 << 20
+MOST_QUOTA = 1 << 50
+_INTERVAL = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _HINTS = {
     "integrations": "write `datasets: {NAME: REF}`",
     "container": "write `image`",
     "machineType": "write `machine`",
     "instance-type": "write `machine`",
     "resources": "write `machine` and `gpus`",
+    "storage": "write `quota: 20G` to bound the workspace",
     "port": "JupyterLab is published without it",
 }
 
@@ -37,6 +48,8 @@ def read_notebook(name: str, root: Node, problems: Problems) -> Notebook | None:
         machine=top.text("machine"),
         gpus=top.whole("gpus", most=MOST_GPUS),
         datasets=_datasets(top),
+        history=_history(top),
+        quota=top.size("quota", least=LEAST_QUOTA, most=MOST_QUOTA),
     )
     top.close(_HINTS)
     return None if problems.errors else found
@@ -59,6 +72,39 @@ def _command(top: Fields) -> tuple[str, ...] | None:
         return top.texts("command") or None
     text = read_text(node, "command", top.problems)
     return ("/bin/sh", "-c", text)
+
+
+def _history(top: Fields) -> History:
+    found = top.map("history", hint="such as `history: {interval: 10m, daily: 30}`")
+    if found is None:
+        return History()
+    kept = {
+        word: found.whole(word, most=MOST_KEPT) if word in found else None
+        for word in ("hourly", "daily", "weekly", "monthly")
+    }
+    interval_s = _interval(found)
+    found.close({"snapshots": "write `interval`", "yearly": "write `monthly`, such as 24"})
+    return History(interval_s=interval_s, **kept)
+
+
+def _interval(fields: Fields) -> float | None:
+    """Seconds, or `90s`, `10m`, `2h`, `1d`; 0 is never."""
+    node = fields.node("interval")
+    if node is None:
+        return None
+    path = fields.at("interval")
+    if isinstance(node.value, str):
+        words = _INTERVAL.fullmatch(node.value)
+        if words is None:
+            hint = "seconds, or such as 10m or 2h; 0 for none"
+            fields.problems.error(node.mark, path, f"must be a time, not {describe(node)}", hint)
+            return None
+        seconds: float = int(words[1]) * _UNITS_S[words[2]]
+    else:
+        seconds = read_number(node, path, fields.problems, default=0.0, least=0, most=1e9)
+    if seconds and not LEAST_INTERVAL_S <= seconds <= MOST_INTERVAL_S:
+        fields.problems.error(node.mark, path, f"must be from {LEAST_INTERVAL_S}s to 7d, or 0 for none")
+    return seconds
 
 
 def _datasets(top: Fields) -> dict[str, DatasetMount]:

@@ -186,13 +186,15 @@ async def test_a_sweep_takes_only_what_no_row_knows(workspaces: Workspaces, stor
     await write(workspaces, "two")
     await workspaces.rollback(UID, one.id)
     known = store.volumes()
-    store.snapshot(f"workspaces/{UID}/2", "orphan")
+    store.snapshot(f"workspaces/{UID}/2", "0123456789")
+    store.snapshot(f"workspaces/{UID}/2", "backup-7")
+    store.snapshot(f"workspaces/{UID}/2", "by-hand")
     store.clone(f"workspaces/{UID}/1", one.id, f"workspaces/{UID}/3")
     store.create("workspaces/deleted/1")
     store.create("datasets/not/mine")
     await workspaces.sweep()
     assert store.volumes() == ["datasets/not/mine", *known]
-    assert store.snapshots(f"workspaces/{UID}/2") == []
+    assert store.snapshots(f"workspaces/{UID}/2") == ["backup-7", "by-hand"]
     assert await text(workspaces) == "one"
     await workspaces.undo(UID)
     assert await text(workspaces) == "two"

@@ -41,6 +41,7 @@ class House:
         self.workspaces = Workspaces(self.db, self.store, clock)
         self.datasets = Datasets(self.db, self.store, clock)
         self.hints: list[str] = []
+        self.no_room = ""
         self.controller = self.another()
 
     def another(self) -> NotebookController:
@@ -61,6 +62,7 @@ class House:
             instance="cafe0001",
             clock=self.clock,
             hint=lambda kind, key: self.hints.append(key),
+            no_room=lambda: self.no_room,
             **parts,
         )
 
@@ -316,9 +318,9 @@ async def test_rollback_and_undo_move_the_files_and_begin_a_session(house: House
     row = await house.run("Running")
     workspace = await house.workspaces.open(row.uid)
     (workspace / "a.txt").write_text("good")
-    good = await house.controller.snapshot("nb", "as it should be")
+    good = await house.controller.history.snapshot("nb", "as it should be")
     (workspace / "a.txt").write_text("bad")
-    before = await house.controller.rollback("nb", good.id)
+    before = await house.controller.history.rollback("nb", good.id)
     assert house.hints[-1] == row.uid
     assert house.targets == []
     assert house.engine.containers == {}
@@ -328,7 +330,7 @@ async def test_rollback_and_undo_move_the_files_and_begin_a_session(house: House
     (container,) = house.engine.containers.values()
     assert house.engine.specs[container.id].mounts[0].source == workspace
     assert before.id != good.id
-    await house.controller.undo("nb")
+    await house.controller.history.undo("nb")
     assert ((await house.workspaces.open(row.uid)) / "a.txt").read_text() == "bad"
     await house.run("Running")
     assert {"Snapshot", "RolledBack", "RollbackUndone"} <= set(house.reasons)
@@ -338,15 +340,15 @@ async def test_history_calls_that_cannot_be_leave_the_session_alone(house: House
     house.declare()
     await house.run("Running")
     with pytest.raises(NotFound, match="no snapshot"):
-        await house.controller.rollback("nb", "nope")
+        await house.controller.history.rollback("nb", "nope")
     with pytest.raises(Conflict, match="no rollback"):
-        await house.controller.undo("nb")
+        await house.controller.history.undo("nb")
     with pytest.raises(NotFound):
-        await house.controller.rollback("other", "nope")
+        await house.controller.history.rollback("other", "nope")
     assert house.engine.stopped == []
     house.delete()
     with pytest.raises(Conflict, match="being deleted"):
-        await house.controller.snapshot("nb")
+        await house.controller.history.snapshot("nb")
 
 
 async def test_a_rollback_that_fails_half_way_starts_the_notebook_again(
@@ -354,14 +356,14 @@ async def test_a_rollback_that_fails_half_way_starts_the_notebook_again(
 ) -> None:
     house.declare()
     await house.run("Running")
-    kept = await house.controller.snapshot("nb")
+    kept = await house.controller.history.snapshot("nb")
 
-    async def fail(uid: str, snapshot_id: str) -> None:
+    async def fail(uid: str, snapshot_id: str, **_: str) -> None:
         raise StorageError("the disk does not answer")
 
     monkeypatch.setattr(house.workspaces, "rollback", fail)
     with pytest.raises(StorageError):
-        await house.controller.rollback("nb", kept.id)
+        await house.controller.history.rollback("nb", kept.id)
     assert house.hints[-1] == house.row.uid
     await house.run("Running")
 
@@ -369,7 +371,7 @@ async def test_a_rollback_that_fails_half_way_starts_the_notebook_again(
 async def test_a_full_disk_costs_the_snapshot_and_not_the_session(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(uid: str, *, cause: str, message: str = "") -> None:
+    async def fail(uid: str, **_: str) -> None:
         raise NoSpace("the disk is full", hint="free some space")
 
     monkeypatch.setattr(house.workspaces, "snapshot", fail)
@@ -383,17 +385,17 @@ async def test_a_full_disk_costs_the_snapshot_and_not_the_session(
 async def test_a_pass_waits_for_an_operation_on_the_history(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.declare()
     row = await house.run("Running")
-    kept = await house.controller.snapshot("nb")
+    kept = await house.controller.history.snapshot("nb")
     entered, leave = asyncio.Event(), asyncio.Event()
     rollback = house.workspaces.rollback
 
-    async def slow(uid: str, snapshot_id: str) -> Any:
+    async def slow(uid: str, snapshot_id: str, **more: str) -> Any:
         entered.set()
         await leave.wait()
-        return await rollback(uid, snapshot_id)
+        return await rollback(uid, snapshot_id, **more)
 
     monkeypatch.setattr(house.workspaces, "rollback", slow)
-    going = asyncio.create_task(house.controller.rollback("nb", kept.id))
+    going = asyncio.create_task(house.controller.history.rollback("nb", kept.id))
     await entered.wait()
     pass_ = asyncio.create_task(house.controller.reconcile(row.uid))
     await asyncio.sleep(0.05)
@@ -420,6 +422,37 @@ async def test_datasets_are_bound_read_only_and_what_is_missing_is_told(house: H
     (mount,) = [mount for mount in spec.mounts if mount.target == "/datasets/digits"]
     assert mount.read_only
     assert spec.env["K"] == "value"
+    assert row.status["datasets"] == {"digits": house.datasets.full_name(version)}
+
+
+async def test_a_mounted_version_is_held_from_before_the_session_is_made_until_it_has_ended(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.datasets.create("digits")
+    version = await house.datasets.commit(await house.datasets.begin("digits"))
+    create = house.engine.create
+    tried: list[str] = []
+
+    async def removing(spec: Any) -> Any:
+        if not tried:
+            tried.append(spec.name)
+            with pytest.raises(Conflict, match="notebook nb"):
+                await house.datasets.remove(version)
+        return await create(spec)
+
+    monkeypatch.setattr(house.engine, "create", removing)
+    house.declare({"datasets": {"digits": {"ref": "digits"}}})
+    await house.run("Running")
+    assert tried
+    newer = await house.datasets.commit(await house.datasets.begin("digits"))
+    with pytest.raises(Conflict, match="notebook nb"):
+        await house.datasets.remove(version)
+    house.ask("stopped")
+    await house.run("Stopped")
+    await house.datasets.remove(version)
+    house.ask("running")
+    row = await house.run("Running")
+    assert row.status["datasets"] == {"digits": house.datasets.full_name(newer)}
 
 
 async def test_a_gpu_that_cannot_be_had_is_not_silently_left_out(house: House) -> None:

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from appliance.spec.models import Dataset, DatasetMount, Notebook
+from appliance.spec.fields import read_size, show_size
+from appliance.spec.models import Dataset, DatasetMount, History, Notebook
+from appliance.spec.problems import Mark, Problems
+from appliance.spec.tree import Node
 from tests.unit.spec.conftest import Load, Wrong
 
 
@@ -45,10 +48,44 @@ def test_a_command_is_a_list_or_a_line_for_the_shell(load: Load, command: str, w
     assert spec.command == words
 
 
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("512M", 512 << 20), ("20G", 20 << 30), ("1.5T", 3 << 39), ("2048K", 2 << 20), ('"1G"', 1 << 30)],
+)
+def test_a_quota_counts_in_powers_of_1024(load: Load, text: str, size: int) -> None:
+    spec = load(f"kind: notebook\nname: a\nquota: {text}\n").spec
+    assert isinstance(spec, Notebook)
+    assert spec.quota == size
+
+
+@pytest.mark.parametrize("text", ["1M", "20G", "1.5T", "1023K", "100M"])
+def test_a_size_is_shown_as_it_is_written(text: str) -> None:
+    node = Node(text, Mark(1, 1))
+    size = read_size(node, "quota", Problems("f.yaml"), least=0, most=1 << 60)
+    assert size is not None
+    assert show_size(size) == text
+
+
 def test_env_may_be_a_list(load: Load) -> None:
     spec = load("kind: notebook\nname: a\nenv: [{name: A, value: b}]\n").spec
     assert isinstance(spec, Notebook)
     assert spec.env == {"A": "b"}
+
+
+@pytest.mark.parametrize(
+    ("history", "expected"),
+    [
+        ("{}", History()),
+        ("{interval: 90}", History(interval_s=90)),
+        ("{interval: 10m}", History(interval_s=600)),
+        ("{interval: 1d, daily: 0}", History(interval_s=86_400, daily=0)),
+        ("{interval: 0, hourly: 1, weekly: 3, monthly: 4}", History(interval_s=0, hourly=1, weekly=3, monthly=4)),
+    ],
+)
+def test_a_history_of_its_own(load: Load, history: str, expected: History) -> None:
+    spec = load(f"kind: notebook\nname: a\nhistory: {history}\n").spec
+    assert isinstance(spec, Notebook)
+    assert spec.history == expected
 
 
 def test_a_dataset(load: Load) -> None:
@@ -59,12 +96,23 @@ def test_a_dataset(load: Load) -> None:
     ("text", "path", "words", "hint"),
     [
         ("kind: notebook\nname: a\ngpus: -1\n", "gpus", "from 0 to 64", ""),
+        ("kind: notebook\nname: a\nquota: 20\n", "quota", "must be a size, not the number `20`", "20G"),
+        ("kind: notebook\nname: a\nquota: 20GB\n", "quota", "must be a size", "powers of 1024"),
+        ("kind: notebook\nname: a\nquota: -1G\n", "quota", "must be a size", ""),
+        ("kind: notebook\nname: a\nquota: 1K\n", "quota", "must be from 1M to 1024T, not `1K`", ""),
+        ("kind: notebook\nname: a\nquota:\n", "quota", "must be a size, not empty", ""),
+        ("kind: notebook\nname: a\nstorage: 5G\n", "storage", "unknown key", "quota"),
         ("kind: notebook\nname: a\ncontainer: x\n", "container", "unknown key", "image"),
         ("kind: notebook\nname: a\nintegrations: {}\n", "integrations", "unknown key", "datasets"),
         ("kind: notebook\nname: a\ndatasets: {../x: a}\n", "datasets[`../x`]", "folder's name", ""),
         ("kind: notebook\nname: a\ndatasets: {x: ../a}\n", "datasets.x", "not a dataset reference", ""),
         ("kind: notebook\nname: a\ndatasets: {x: 5}\n", "datasets.x", "must be a dataset's name", ""),
         ("kind: notebook\nname: a\ndatasets: {x: {type: s3, ref: a}}\n", "datasets.x.type", "must be `dataset`", ""),
+        ("kind: notebook\nname: a\nhistory: 5\n", "history", "must be a map", "interval"),
+        ("kind: notebook\nname: a\nhistory: {interval: 5s}\n", "history.interval", "from 60s to 7d", ""),
+        ("kind: notebook\nname: a\nhistory: {interval: often}\n", "history.interval", "must be a time", "10m"),
+        ("kind: notebook\nname: a\nhistory: {daily: -1}\n", "history.daily", "from 0", ""),
+        ("kind: notebook\nname: a\nhistory: {yearly: 1}\n", "history.yearly", "unknown key", "monthly"),
         ("kind: notebook\nname: ../a\n", "name", "reads like a path", ""),
         ("kind: dataset\nname: a\nref: b\n", "ref", "unknown key", ""),
         ("kind: notebok\nname: a\n", "kind", "must be `dataset`", "did you mean `notebook`?"),

@@ -1,0 +1,40 @@
+"""Bringing one file, link or directory of a moment back. Blocking; the tools of `storage.tree` see to hostile trees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from appliance.errors import Conflict, NotFound, UsageError
+from appliance.state.snapshots import Snapshot
+from appliance.storage import tree
+from appliance.storage.base import Store
+from appliance.storage.pinning import parts_of
+
+
+def put_back(store: Store, wanted: Snapshot, head: str, path: str, to: str = "", *, try_only: bool = False) -> None:
+    """Put `path` of the moment into volume `head`, in its place or at `to`. Raises NotFound, UsageError, Conflict.
+
+    `try_only` raises what can be known before and changes nothing.
+    """
+    source, target = parts_of(path), parts_of(to or path)
+    if not source or not target:
+        raise UsageError(
+            "a file or folder is needed, not the whole workspace",
+            hint=f"`appliance notebook rollback NAME {wanted.id}` brings back all of it",
+        )
+    root = store.path(head)
+    with store.view(wanted.volume, wanted.id) as moment:
+        with tree.pinned(moment, path):
+            pass
+        if target != source and _is_there(root, "/".join(target)):
+            raise Conflict(f"{to!r} is there already; nothing was changed", hint="give another path with --to")
+        if not try_only:
+            tree.replace(root, "/".join(target), moment, "/".join(source))
+
+
+def _is_there(root: Path, path: str) -> bool:
+    try:
+        with tree.pinned(root, path):
+            return True
+    except NotFound:
+        return False
