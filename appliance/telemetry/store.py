@@ -8,6 +8,7 @@ reader to stop, and the lines stay in the engine's files.
 from __future__ import annotations
 
 import logging
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ FULL_BYTES = 8 * 1024 * 1024
 """Text that may wait to be written; beyond it readers must pause."""
 RETRY_FIRST_S = 0.5
 RETRY_MOST_S = 30.0
+COPY_POLL_S = 0.2
 CLOSE_S = 5.0
 """How long readers get to see that they were interrupted."""
 
@@ -85,6 +87,8 @@ class Store:
         self._last_commit = 0.0
         self._superseded = PRUNE_ROWS
         self._readers: set[duckdb.DuckDBPyConnection] = set()
+        self._files = threading.Lock()
+        """Held while the files of the database change, and while they are copied."""
         self._thread = threading.Thread(target=self._run, name="telemetry-writer", daemon=True)
 
     def start(self) -> None:
@@ -143,6 +147,22 @@ class Store:
                 self._changed.notify_all()
             connection.close()
 
+    def copy(self, folder: Path, given_up: Callable[[], bool]) -> None:
+        """The database as it is, into `folder`. Lines wait in the engine's files meanwhile. Blocks.
+
+        `given_up` is asked a few times a second. The files are copied by a program of its own: the database is locked
+        for this process, which would lose that lock with the first descriptor of the file that it closes.
+        """
+        with self._files:
+            with self.reading() as connection:
+                try:
+                    connection.execute("CHECKPOINT")
+                except duckdb.Error as error:  # a reader is in the way; the log is copied as well then
+                    log.info("the log and metric database is copied without a checkpoint: %s", error)
+            wal = self._file.with_name(f"{self._file.name}.wal")
+            for path in filter(Path.exists, (self._file, wal)):
+                _copy_file(path, folder / path.name, lambda: self._stopping or given_up())
+
     def _run(self) -> None:
         while batches := self._take():
             error = self._write(batches)
@@ -178,8 +198,9 @@ class Store:
         delay = RETRY_FIRST_S
         while True:
             try:
-                if delay == RETRY_FIRST_S or not self._landed(batches):
-                    self._commit(batches)
+                with self._files:
+                    if delay == RETRY_FIRST_S or not self._landed(batches):
+                        self._commit(batches)
             except Exception as error:  # whatever it is, the lines stay where they are and this thread goes on
                 self._reset(error)
                 if self._stopping:
@@ -281,3 +302,21 @@ class Store:
         self._appenders.clear()
         if connection is not None:
             connection.close()
+
+
+def _copy_file(source: Path, target: Path, given_up: Callable[[], bool]) -> None:
+    argv = ["cp", "--reflink=auto", "--sparse=always", "--", str(source), str(target)]
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as copying:
+        said: bytes | None = None
+        while said is None:
+            try:
+                _, said = copying.communicate(timeout=COPY_POLL_S)
+            except subprocess.TimeoutExpired:
+                if given_up():
+                    copying.kill()
+    if copying.returncode:
+        raise TelemetryError(
+            f"the log and metric database could not be copied: {said.decode('utf-8', 'replace').strip()}",
+            where=str(target),
+            hint="free some space, then try again",
+        )

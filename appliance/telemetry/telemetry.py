@@ -165,6 +165,24 @@ class Telemetry:
         """
         return await self._read(lambda connection: run_sql(connection, text, limit), timeout_s)
 
+    async def copy(self, folder: Path) -> None:
+        """What is stored up to this moment, as files in `folder` that another daemon can open.
+
+        Writing waits meanwhile and nothing is lost. Raises TelemetryError where the copy cannot be made.
+        """
+        if self._stopped:
+            raise TelemetryError("telemetry is not running", hint="start the daemon")
+        given_up = threading.Event()
+        work = asyncio.ensure_future(to_thread.run_sync(self._store.copy, folder, given_up.is_set))
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            given_up.set()
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait({work})
+            work.exception()
+            raise
+
     async def _page(self, query: LogQuery) -> tuple[list[LogLine], bool]:
         return await self._read(lambda connection: read_lines(connection, query), LOGS_TIMEOUT_S)
 

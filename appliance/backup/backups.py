@@ -1,0 +1,198 @@
+"""Backups as the daemon runs them: one at a time, with a row each, followed and cancelled.
+
+What a kill leaves is found again at the start: `sweep` ends the row, and destroys the snapshots and the copy of the
+home that nobody needs. In the target a backup that never ended is no point; the next one goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from appliance.backup.archive import Progress
+from appliance.backup.work import ZFS, Work
+from appliance.errors import ApplianceError, Conflict, NotFound, UsageError
+from appliance.settings import Settings
+from appliance.state import backups, events
+from appliance.state.backups import CANCELED, FAILED, RUNNING, SUCCEEDED, Backup
+from appliance.state.db import Database
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Run:
+    """The backup that is under way."""
+
+    row: Backup
+    task: asyncio.Task[tuple[str, int]]
+    progress: Progress
+    changed: asyncio.Event
+
+
+class Backups:
+    """Belongs to the event loop's thread. `on_zfs`: the store is a ZFS one."""
+
+    def __init__(
+        self, db: Database, work: Work, settings: Settings, *, on_zfs: bool, clock: Callable[[], float]
+    ) -> None:
+        self._db = db
+        self._work = work
+        self._settings = settings
+        self._on_zfs = on_zfs
+        self._clock = clock
+        self._run: Run | None = None
+
+    def start(self, target: str, *, verify: bool = False, keep: int = 0) -> Backup:
+        """Begin, and return at once. `keep` > 0 removes all points but the newest so many afterwards.
+
+        Raises UsageError for a target that cannot be one, Conflict while another backup runs.
+        """
+        if self._run is not None:
+            raise Conflict(
+                f"backup {self._run.row.id} runs already",
+                where=self._run.row.target,
+                hint="wait for its end, or cancel it: `appliance backups` lists them",
+            )
+        self._check(target, verify=verify)
+        now = self._clock()
+        row = Backup(new_id(now), target, RUNNING, "", 0, now, None)
+        with self._db.write() as db:
+            backups.add(db, row)
+        work = self._work.verify(row, self._tell) if verify else self._work.back_up(row, keep, self._tell)
+        task = asyncio.create_task(work, name=f"backup {row.id}")
+        self._run = Run(row, task, Progress("begins"), asyncio.Event())
+        task.add_done_callback(self._ended)
+        return row
+
+    async def cancel(self, backup_id: str) -> None:
+        """Returns when it has ended. One that has ended already stays as it is. Raises NotFound."""
+        self.find(backup_id)
+        if self._run and self._run.row.id == backup_id:
+            self._run.task.cancel()
+            await asyncio.wait({self._run.task})
+
+    def every(self) -> list[Backup]:
+        """Newest first."""
+        return [self._shown(row) for row in backups.every(self._db.read)]
+
+    def find(self, backup_id: str) -> Backup:
+        if row := backups.find(self._db.read, backup_id):
+            return self._shown(row)
+        raise NotFound(f"there was no backup {backup_id!r}", hint="`appliance backups` lists them")
+
+    def progress(self, backup_id: str) -> Progress | None:
+        """None: it does not run."""
+        return self._run.progress if self._run and self._run.row.id == backup_id else None
+
+    async def follow(self, backup_id: str) -> AsyncIterator[tuple[Backup, Progress | None]]:
+        """How far it is, whenever that changes; the last one is how it ended."""
+        while (run := self._run) and run.row.id == backup_id:
+            run.changed.clear()
+            yield self._shown(run.row), run.progress
+            waiting = asyncio.create_task(run.changed.wait())
+            try:
+                await asyncio.wait({waiting, run.task}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                waiting.cancel()
+        yield self.find(backup_id), None
+
+    def health(self) -> tuple[bool, str] | None:
+        """Whether all is well, and what there is to say. None: nothing was ever backed up."""
+        latest: dict[str, Backup] = {}
+        for row in backups.every(self._db.read):
+            if row.phase in (SUCCEEDED, FAILED):
+                latest.setdefault(row.target, row)
+        if not latest:
+            return None
+        if failed := [row for row in latest.values() if row.phase == FAILED]:
+            return False, "; ".join(f"the last one to {row.target} failed: {row.message}" for row in failed)
+        newest = max(latest.values(), key=lambda row: row.created)
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(newest.created))
+        return True, f"the last one was of {when}, to {newest.target}"
+
+    async def sweep(self) -> None:
+        """At start: nothing of a backup that was killed stays, but what is in its target."""
+        message = "the daemon ended while it ran; run it again, it goes on from there"
+        with self._db.write() as db:
+            for row in backups.every(db):
+                if row.finished is None:
+                    backups.finish(db, row.id, phase=FAILED, message=message, size=row.bytes, now=self._clock())
+        await self._work.sweep()
+
+    async def close(self) -> None:
+        if self._run is not None:
+            self._run.task.cancel()
+            await asyncio.wait({self._run.task})
+
+    def _ended(self, task: asyncio.Task[tuple[str, int]]) -> None:
+        run, self._run = self._run, None
+        assert run is not None, "only one at a time"
+        phase, size = FAILED, run.progress.written
+        if task.cancelled():
+            phase, message = CANCELED, "it was cancelled; what it has written is used by the next one"
+        elif isinstance(error := task.exception(), ApplianceError):
+            message = _in_one_line(error)
+        elif error is not None:
+            log.error("backup %s failed", run.row.id, exc_info=error)
+            message = f"a defect in the appliance ({type(error).__name__}); see the daemon's log"
+        else:
+            phase, (message, size) = SUCCEEDED, task.result()
+        self._finish(run.row, phase, message, size)
+        run.changed.set()
+
+    def _finish(self, row: Backup, phase: str, message: str, size: int) -> None:
+        now = self._clock()
+        level: events.Level = "error" if phase == FAILED else "info"
+        try:
+            with self._db.write() as db:
+                backups.finish(db, row.id, phase=phase, message=message, size=size, now=now)
+                events.record(db, "backup", row.id, phase, f"{row.target}: {message}", now=now, level=level)
+        except ApplianceError as error:
+            log.error("how backup %s ended cannot be stored: %s", row.id, error)
+
+    def _check(self, target: str, *, verify: bool) -> None:
+        if target.startswith(ZFS):
+            if not self._on_zfs:
+                raise UsageError(
+                    "the volumes are in plain directories, which cannot be sent to ZFS",
+                    where=target,
+                    hint="give a directory: `appliance backup /path/to/backups`",
+                )
+            if verify:
+                raise UsageError("ZFS checks its data by itself", where=target, hint="`zpool scrub` its pool")
+            return
+        path = Path(target)
+        if not path.is_absolute():
+            raise UsageError(f"a target is an absolute path or zfs:POOL/DATASET, not {target!r}")
+        place, home = path.resolve(), self._settings.home.resolve()
+        if place == home or home in place.parents:
+            raise UsageError(
+                "the target lies in the home that is to be backed up",
+                where=target,
+                hint="give a directory on another disk",
+            )
+
+    def _tell(self, progress: Progress) -> None:
+        if self._run is not None:
+            self._run.progress = progress
+            self._run.changed.set()
+
+    def _shown(self, row: Backup) -> Backup:
+        return replace(row, bytes=self._run.progress.written) if self._run and self._run.row.id == row.id else row
+
+
+def new_id(now: float) -> str:
+    """Sorts by time."""
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{secrets.token_hex(3)}"
+
+
+def _in_one_line(error: ApplianceError) -> str:
+    where = f"{error.where}: " if error.where else ""
+    hint = f"; {error.hint}" if error.hint else ""
+    return f"{where}{error.message}{hint}"

@@ -1,0 +1,42 @@
+"""Let old points of a backup go, and whatever only they had.
+
+Runs in a program of its own, see `child`. Asked on stdin: `target`, and `keep`, the number of points that stay. The
+caller has the lock for writing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from appliance.backup.check import chunks
+from appliance.backup.objects import MANIFESTS, OBJECTS, sync
+from appliance.backup.target import POINTS, Target
+
+
+def work(asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The points go first: a kill leaves objects that nobody names, and the next pruning removes them."""
+    target = Target.open(Path(asked["target"]))
+    for point_id in target.ids()[: -int(asked["keep"])]:
+        (target.path / POINTS / f"{point_id}.json").unlink()
+    sync(target.path)
+    manifests = {tree.manifest for point in target.points() for tree in point.trees}
+    objects: set[bytes] = set()
+    for manifest in manifests:
+        objects.update(bytes.fromhex(chunk.digest) for chunk in chunks(target, manifest))
+        yield {"freed": 0}
+    freed = _sweep(target.path / MANIFESTS, {bytes.fromhex(manifest) for manifest in manifests})
+    freed += _sweep(target.path / OBJECTS, objects)
+    yield {"freed": freed}
+
+
+def _sweep(folder: Path, named: set[bytes]) -> int:
+    """Bytes that came back."""
+    freed = 0
+    for shelf in folder.iterdir():
+        for path in shelf.iterdir():
+            if bytes.fromhex(path.name) not in named:
+                freed += path.stat().st_size
+                path.unlink()
+    return freed

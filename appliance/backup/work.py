@@ -1,0 +1,228 @@
+"""One backup from begin to end: moments, the point, the target, and letting go of all that was held for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from pathlib import Path
+
+import anyio
+
+from appliance.backup import child
+from appliance.backup.archive import Archive, Progress
+from appliance.backup.point import PREFIX, ROOM
+from appliance.backup.stage import Staged, freeze, pinned, snapshot_of
+from appliance.backup.target import Target
+from appliance.datasets import uses
+from appliance.datasets.datasets import Datasets
+from appliance.errors import ApplianceError, NotFound
+from appliance.history.workspaces import Workspaces
+from appliance.settings import Settings
+from appliance.state import backups, holds, snapshots, versions
+from appliance.state.backups import SUCCEEDED, Backup
+from appliance.state.db import Database
+from appliance.storage import zfs_send
+from appliance.storage.base import Store
+from appliance.storage.threads import in_thread
+from appliance.storage.zfs import ZfsStore
+from appliance.telemetry.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+ZFS = "zfs:"
+OWNER = "backup/"
+"""Begins the owner of a hold, before the backup's id."""
+
+Tell = Callable[[Progress], None]
+
+
+class Work:
+    """`origin` is the appliance's, see `home.origin`."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        store: Store,
+        workspaces: Workspaces,
+        datasets: Datasets,
+        telemetry: Telemetry,
+        settings: Settings,
+        instance: str,
+        origin: str,
+    ) -> None:
+        self._db = db
+        self._store = store
+        self._workspaces = workspaces
+        self._datasets = datasets
+        self._telemetry = telemetry
+        self._settings = settings
+        self._instance = instance
+        self._origin = origin
+
+    async def back_up(self, row: Backup, keep: int, tell: Tell) -> tuple[str, int]:
+        """What was done, in words, and how many bytes are new in the target. `keep` 0 keeps all points."""
+        staged, done = None, False
+        try:
+            await self._take_moments(row, tell)
+            self._hold_versions(row)
+            tell(Progress("takes the point"))
+            zfs = row.target.startswith(ZFS)
+            staged = await in_thread(freeze, self._store, self._settings, row.id, whole=zfs)
+            tell(Progress("copies the logs"))
+            await self._telemetry.copy(staged.folder)
+            answer = await (self._send if zfs else self._archive)(row, staged, keep, tell)
+            done = True
+            return answer
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._let_go(row, staged, done=done)
+
+    async def verify(self, row: Backup, tell: Tell) -> tuple[str, int]:
+        """Raises Damaged where something is not what was written."""
+        target = await anyio.to_thread.run_sync(Target.open, Path(row.target))
+
+        def listen(answer: child.Answer) -> None:
+            tell(Progress("checking every byte", int(answer["trees"]), int(answer["of"]), int(answer["read"])))
+
+        with target.lock(write=False):
+            async with child.started("check") as program:
+                answer = await program.ask({"target": row.target}, listen)
+        return f"all {answer['points']} points are whole: {size(int(answer['read']))} checked", 0
+
+    async def sweep(self) -> None:
+        """Nothing of a backup that a kill has ended stays, but what is in its target."""
+        with self._db.write() as db:
+            for held in list(holds.every(db).values()):
+                for hold in held:
+                    if hold.owner.startswith(OWNER):
+                        holds.release(db, hold.target, hold.owner)
+        await self._clear(self._kept())
+
+    # the two forms
+
+    async def _archive(self, row: Backup, staged: Staged, keep: int, tell: Tell) -> tuple[str, int]:
+        target = await anyio.to_thread.run_sync(Target.create, Path(row.target), self._origin)
+        with target.lock(write=True):
+            await anyio.to_thread.run_sync(target.clear)
+            frozen = not (await in_thread(self._store.info)).instant
+            async with child.started("pack") as program:
+                archive = Archive(self._store, target, staged, program, frozen=frozen, tell=tell)
+                point = await archive.run(created=row.created, instance=self._instance, origin=self._origin)
+            if keep:
+                tell(Progress("removes old points", written=archive.written))
+                async with child.started("prune") as program:
+                    await program.ask({"target": row.target, "keep": keep}, lambda _: None)
+        return f"{len(point.volumes)} volumes, {size(point.bytes)} in all, {size(archive.written)} new", archive.written
+
+    async def _send(self, row: Backup, staged: Staged, keep: int, tell: Tell) -> tuple[str, int]:
+        assert isinstance(self._store, ZfsStore), "checked at the start"
+        dataset = row.target.removeprefix(ZFS)
+        await in_thread(self._store.snapshot, staged.home, staged.snapshot)
+        names = await in_thread(_present, self._store, staged)
+        sent: zfs_send.Sent | None = None
+        while sent is None:
+            try:
+                progress = _sending(names, tell)
+                sent = await zfs_send.send(
+                    self._store, names, staged.snapshot, dataset, owner=self._origin, progress=progress
+                )
+            except ApplianceError:
+                before, names = names, await in_thread(_present, self._store, staged)
+                if names == before:
+                    raise  # else a run has ended meanwhile, and its volumes went with it
+        if keep:
+            tell(Progress("removes old points", written=sent.bytes))
+            await zfs_send.prune(dataset, (await zfs_send.points(dataset))[-keep:])
+        return f"{len(names)} volumes, {sent.volumes} with something new, {size(sent.bytes)} sent", sent.bytes
+
+    # what is taken and held for it
+
+    async def _take_moments(self, row: Backup, tell: Tell) -> None:
+        """What is in a backup is in the timeline too: a moment of each workspace that has changed since its last."""
+        for uid in sorted(snapshots.uids(self._db.read)):
+            tell(Progress("takes a moment of each workspace"))
+            with suppress(NotFound):  # it was deleted meanwhile
+                if await self._workspaces.changed(uid):
+                    await self._workspaces.snapshot(uid, cause="backup", author="appliance", subject=f"backup {row.id}")
+
+    def _hold_versions(self, row: Backup) -> None:
+        """So that removing one is refused before it has begun."""
+        with self._db.write() as db:
+            for version in versions.committed(db):
+                target = uses.target(version.dataset, version.version)
+                holds.put(db, holds.Hold(target, f"{OWNER}{row.id}", "it is being backed up", row.created))
+
+    async def _let_go(self, row: Backup, staged: Staged | None, *, done: bool) -> None:
+        with self._db.write() as db:
+            holds.release_all(db, f"{OWNER}{row.id}")
+        if staged:
+            self._store.gate.unpin(pinned(staged.volumes))
+        kept = self._kept(ended=row if done else None)
+        if staged and row.target.startswith(ZFS):
+            kept.add(staged.snapshot)
+        await self._clear(kept)
+        for sweep in (self._workspaces.sweep, self._datasets.sweep):  # what was pinned may go
+            try:
+                await sweep()
+            except ApplianceError as error:
+                log.warning("what waited for the backup stays until the next start: %s", error)
+
+    async def _clear(self, kept: Collection[str]) -> None:
+        """Destroy the copies of the home, and the snapshots of backups but those in `kept`."""
+        try:
+            await in_thread(_clear, self._store, kept)
+        except ApplianceError as error:
+            log.warning("what the backup has left is tried again at the next start: %s", error)
+
+    def _kept(self, *, ended: Backup | None = None) -> set[str]:
+        """Of each dataset that was sent to the last point, where the next increment begins, and a later attempt.
+
+        `ended` has just been sent: it takes the place of what there was at its target.
+        """
+        newest: dict[str, list[Backup]] = {}
+        for row in backups.every(self._db.read):
+            if row.target.startswith(ZFS) and (ended is None or row.target != ended.target):
+                newest.setdefault(row.target, []).append(row)
+        kept = set()
+        for rows in newest.values():
+            sent = next((row for row in rows if row.phase == SUCCEEDED), rows[0])
+            kept |= {snapshot_of(rows[0].id), snapshot_of(sent.id)}
+        return kept
+
+
+def _clear(store: Store, kept: Collection[str]) -> None:
+    for volume in store.volumes():
+        if volume.startswith(f"{ROOM}/home/"):
+            store.destroy(volume)
+            continue
+        for snapshot in store.snapshots(volume):
+            if snapshot.startswith(PREFIX) and snapshot not in kept:
+                store.destroy_snapshot(volume, snapshot)
+
+
+def _present(store: Store, staged: Staged) -> list[str]:
+    """The volumes of the point that are still there."""
+    names = [*(planned.name for planned in staged.volumes), staged.home]
+    return [name for name in names if store.exists(name) and staged.snapshot in store.snapshots(name)]
+
+
+def _sending(names: list[str], tell: Tell) -> zfs_send.Progress:
+    loop = asyncio.get_running_loop()
+
+    def progress(volume: str, sent: int, _: int | None) -> None:
+        done = names.index(volume) if volume in names else 0
+        loop.call_soon_threadsafe(tell, Progress(volume, done, len(names), sent, sent))
+
+    return progress
+
+
+def size(count: float) -> str:
+    """In words."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
