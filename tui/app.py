@@ -16,6 +16,7 @@ from appliance.client import Client
 from appliance.errors import ApplianceError, DaemonDown
 from tui.dialogs import AskScreen, DetailScreen, LogScreen, TextScreen, read_spec
 from tui.feed import Feed
+from tui.history import HistoryScreen
 from tui.home import Home
 from tui.kinds import BY_NAME, EVERYWHERE, KINDS, Action, Document, subject
 from tui.listing import Listing
@@ -153,6 +154,8 @@ class ApplianceApp(App[None]):
         kind, name = listing.kind.name, subject(row)
         if verb == "logs":
             await self.push_screen(LogScreen(self._feed, kind.removesuffix("s"), name))
+        elif verb == "history":
+            await self.push_screen(HistoryScreen(self._feed, name))
         elif verb == "open":
             await self._open(kind, name, row)
         elif verb == "delete":

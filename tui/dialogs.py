@@ -43,7 +43,7 @@ class LogScreen(Screen[None]):
     async def _read(self) -> None:
         view = self.query_one(Log)
         try:
-            async for batch in self._feed.log_lines(kind=self._kind, name=self._name):
+            async for batch in self._feed.stream(lambda client: client.follow_logs(kind=self._kind, name=self._name)):
                 view.write_lines([_line(line) for line in batch])
             view.write_line("-- the stream has ended --")
         except ApplianceError as error:
@@ -110,7 +110,7 @@ class AskScreen(ModalScreen[str | None]):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         if self._must and event.value != self._must:
-            self.query_one("#wrong", Label).update("That is not its name; nothing is deleted. esc goes back.")
+            self.query_one("#wrong", Label).update("That is not it; nothing is done. esc goes back.")
             return
         self.dismiss(event.value or None)
 

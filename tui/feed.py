@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,8 +34,8 @@ class Feed:
         async with self._turn:
             return await asyncio.to_thread(ask, self._client)
 
-    async def log_lines(self, **query: Any) -> AsyncIterator[list[Any]]:
-        """Batches of log lines as they are stored; ends when the daemon goes."""
+    async def stream(self, ask: Callable[[Client], Iterable[Any]]) -> AsyncIterator[list[Any]]:
+        """Batches of what a streamed answer brings, such as log lines as they are stored; ends when the daemon goes."""
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[Any] = asyncio.Queue()
         client = self._connect()
@@ -44,18 +44,18 @@ class Feed:
 
         def read() -> None:
             try:
-                for line in client.follow_logs(**query):
+                for item in ask(client):
                     room.acquire()
                     if left.is_set():
                         return
-                    loop.call_soon_threadsafe(queue.put_nowait, line)
+                    loop.call_soon_threadsafe(queue.put_nowait, item)
                 end: object = None
             except Exception as error:  # told to the reader in the event loop
                 end = error
             if not loop.is_closed():
                 loop.call_soon_threadsafe(queue.put_nowait, end)
 
-        threading.Thread(target=read, name="log stream", daemon=True).start()
+        threading.Thread(target=read, name="stream", daemon=True).start()
         try:
             async for batch in self._batches(queue, room):
                 yield batch

@@ -38,6 +38,7 @@ class Kind:
 LOGS = Action("l", "logs", "logs")
 START = Action("s", "start", "start")
 STOP = Action("x", "stop", "stop")
+HISTORY = Action("h", "history", "history")
 OPEN = Action("o", "open", "open in browser")
 DELETE = Action("D", "delete", "delete")
 
@@ -97,7 +98,7 @@ RESOURCE = ("name", "phase", "age", "source", "detail")
 KINDS = (
     Kind("notebooks", "Notebooks", RESOURCE, _resource,
          "No notebooks yet. Press a to apply a spec, or type `appliance notebook create NAME`.",
-         (START, STOP, OPEN, LOGS, DELETE)),
+         (START, STOP, OPEN, LOGS, HISTORY, DELETE)),
     Kind("runs", "Runs", ("name", "phase", "age", "took", "detail"), _run,
          "No runs yet. Press r on a workflow.", (Action("x", "cancel", "cancel"), LOGS)),
     Kind("workflows", "Workflows", RESOURCE, _resource,
