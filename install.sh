@@ -49,6 +49,8 @@ options
   --port N             TCP port of the front door, kept in config.toml
   --no-service         a background process even where systemd runs
   --quick              test: no Docker; checks and unit tests only
+  --openzfs            test: only what needs the OpenZFS kernel module, in a virtual machine where this kernel has
+                       none and APPLIANCE_TEST_ZFSVM names the program that boots one
   --purge              uninstall: destroy the data too, after a typed confirmation
   --yes                uninstall --purge: do not ask
   -h, --help           this text
@@ -80,6 +82,8 @@ source "$CHECKOUT/.install/daemon.sh"
 source "$CHECKOUT/.install/verbs.sh"
 # shellcheck source=.install/check.sh
 source "$CHECKOUT/.install/check.sh"
+# shellcheck source=.install/openzfs.sh
+source "$CHECKOUT/.install/openzfs.sh"
 # shellcheck source=.install/lock.sh
 source "$CHECKOUT/.install/lock.sh"
 # shellcheck source=.install/remove.sh
@@ -89,7 +93,7 @@ source "$CHECKOUT/.install/remove.sh"
 
 parse() {
   VERB=install PREFIX='' DATA='' BIN_DIR='' POOL='' FILE_POOL='' PLAIN=0 PORT='' SERVICE=1
-  QUICK=0 PURGE=0 YES=0 PYTEST_ARGS=() DEFAULT_DATA=/var/lib/appliance
+  QUICK=0 OPENZFS=0 PURGE=0 YES=0 PYTEST_ARGS=() DEFAULT_DATA=/var/lib/appliance
   ((EUID == 0)) || DEFAULT_DATA=${XDG_DATA_HOME:-$HOME/.local/share}/appliance
   case ${1:-} in
     install | demo | test | uninstall | lock) VERB=$1 && shift ;;
@@ -102,6 +106,7 @@ parse() {
       --plain-store) PLAIN=1 ;;
       --no-service) SERVICE=0 ;;
       --quick) QUICK=1 ;;
+      --openzfs) OPENZFS=1 ;;
       --purge) PURGE=1 ;;
       --yes) YES=1 ;;
       -h | --help) usage && exit 0 ;;
@@ -117,6 +122,7 @@ parse() {
     esac
     shift
   done
+  ((!OPENZFS)) || [[ $VERB == test ]] || misuse '--openzfs goes with the verb test'
   ((!SIMULATED || DRY_RUN)) || misuse '--distro goes with --dry-run'
 }
 

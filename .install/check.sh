@@ -7,6 +7,10 @@ do_test() {
   LOG=$SCRATCH/install.log
   trap end_test EXIT
   trap 'exit 130' INT TERM
+  if ((OPENZFS)); then
+    test_openzfs
+    return
+  fi
   ((QUICK)) || step_packages test
   ((QUICK)) || step_engine "$SCRATCH"
   ((QUICK)) || start_zfs

@@ -98,13 +98,17 @@ step_purge() { # step_purge INSTANCE
 }
 
 purge_pool() { # purge_pool POOL: a pool in our own file goes whole; in a given one, only what the appliance made
-  local base=$1/volumes outside
+  local base=$1/volumes outside beside
   if [[ -e $DATA/pool.img ]]; then
     run as_root zpool destroy -f "$1" || die "zpool $1 could not be destroyed" 'zpool status shows why' "$LOG"
     return
   fi
   # The ZFS store marks its dataset so; see appliance/storage/zfs.py.
   [[ $(zfs get -H -o value,source mountpoint "$base" 2>/dev/null) == "$DATA/volumes"$'\t'local ]] || return 0
+  for beside in "$base-views" "$base-reserve"; do # views are clones of volumes
+    zfs list -H -o name "$beside" >/dev/null 2>&1 || continue
+    run as_root zfs destroy -R "$beside" || die "$beside could not be destroyed" 'zfs list -r shows what is left' "$LOG"
+  done
   outside=$(zfs list -H -o name,origin | awk -v base="$base" '
     index($2, base "@") + index($2, base "/") == 1 && $1 != base && index($1, base "/") != 1 { print $1 }')
   [[ -z $outside ]] || die "clones outside $base come from volumes in it: $outside" 'zfs promote or destroy them first'

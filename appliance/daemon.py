@@ -21,11 +21,16 @@ import uvicorn
 from appliance import home
 from appliance.api.app import behind_token, build_app
 from appliance.api.parts import Parts
+from appliance.backup.backups import Backups
+from appliance.backup.work import Work
 from appliance.datasets.datasets import Datasets
 from appliance.datasets.models import Models
+from appliance.datasets.uploads import Uploads
 from appliance.deployments.controller import DeploymentController
 from appliance.engine.docker import Engine
 from appliance.engine.images import Images
+from appliance.errors import ApplianceError
+from appliance.history.measuring import SpaceReports
 from appliance.history.workspaces import Workspaces
 from appliance.house import House
 from appliance.notebooks.controller import NotebookController
@@ -34,7 +39,9 @@ from appliance.router.router import Router
 from appliance.settings import Settings
 from appliance.state.db import Database
 from appliance.storage.open import open_store
+from appliance.storage.room import Room
 from appliance.storage.scratch import Scratch
+from appliance.storage.zfs import ZfsStore
 from appliance.telemetry.telemetry import Telemetry
 from appliance.vault.secrets import Secrets
 from appliance.watch import Watcher
@@ -63,6 +70,7 @@ class Daemon:
         home.prepare(self.settings)
         lock = home.Lock(self.settings)
         try:
+            home.check_whole(self.settings)
             await self._run()
         finally:
             lock.release()
@@ -104,16 +112,28 @@ def _servers(parts: Parts) -> list[tuple[_Server, socket.socket]]:
     ]
 
 
+async def _first_look(room: Room) -> None:
+    """Before anything can begin."""
+    try:
+        await room.look()
+    except ApplianceError as error:
+        log.warning("how full the disk is stays unknown for now: %s", error)
+
+
 async def _build(settings: Settings, clock: Callable[[], float]) -> House:
     """Every part, none of them started but the stores."""
     instance = home.instance_id(settings)
     db = Database(settings.state_file)
     secrets = Secrets(db, settings.home / "secret.key", clock)
     store = await asyncio.to_thread(open_store, settings)
+    low = settings.low_space_mb << 20
+    room = Room(store, settings.home, low=low, reserve=settings.reserve_mb << 20)
+    await _first_look(room)
     engine = Engine(instance=instance, docker_host=settings.docker_host)
     images = Images(engine, base_image=settings.base_image, work_dir=settings.home)
     datasets = Datasets(db, store, clock)
     models = Models(db, store, clock)
+    uploads = Uploads(db, store, datasets, settings.uploads_dir, clock)
     workspaces = Workspaces(db, store, clock)
     telemetry = Telemetry(
         settings.telemetry_file,
@@ -129,6 +149,19 @@ async def _build(settings: Settings, clock: Callable[[], float]) -> House:
         api_socket=settings.front_socket,
     )
     await telemetry.start()
+    work = Work(
+        db=db,
+        store=store,
+        workspaces=workspaces,
+        datasets=datasets,
+        telemetry=telemetry,
+        settings=settings,
+        instance=instance,
+        origin=home.origin(settings),
+    )
+    backups = Backups(db, work, settings, on_zfs=isinstance(store, ZfsStore), clock=clock)
+    await backups.sweep()
+    await uploads.sweep(at_start=True)
     await datasets.sweep()
     await workspaces.sweep()
     reconciler = Reconciler((), resync_s=settings.resync_s)
@@ -146,6 +179,7 @@ async def _build(settings: Settings, clock: Callable[[], float]) -> House:
         instance=instance,
         clock=clock,
         hint=reconciler.hint,
+        no_room=room.why,
     )
     deployments = DeploymentController(
         db=db,
@@ -159,6 +193,7 @@ async def _build(settings: Settings, clock: Callable[[], float]) -> House:
         instance=instance,
         clock=clock,
         hint=reconciler.hint,
+        no_room=room.why,
     )
     runs = RunController(
         db=db,
@@ -174,6 +209,7 @@ async def _build(settings: Settings, clock: Callable[[], float]) -> House:
         instance=instance,
         clock=clock,
         hint=reconciler.hint,
+        no_room=room.why,
     )
     for controller in (notebooks, deployments, runs):
         reconciler.add(controller)
@@ -185,13 +221,16 @@ async def _build(settings: Settings, clock: Callable[[], float]) -> House:
         engine=engine,
         datasets=datasets,
         models=models,
+        uploads=uploads,
         workspaces=workspaces,
         telemetry=telemetry,
         secrets=secrets,
+        space=SpaceReports(db, store, room, low=low, clock=clock),
+        backups=backups,
         notebooks=notebooks,
         hint=reconciler.hint,
         clock=clock,
         started=clock(),
     )
     watcher = Watcher(db, settings.specs_dir, debounce_s=settings.watch_debounce_s, clock=clock, hint=reconciler.hint)
-    return House(parts, store, router, runs, deployments, reconciler, watcher)
+    return House(parts, store, router, runs, deployments, reconciler, watcher, room)

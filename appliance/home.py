@@ -13,6 +13,9 @@ from pathlib import Path
 from appliance.errors import ApplianceError, Conflict
 from appliance.settings import Settings
 
+RESTORING = "restoring.json"
+"""File in a home whose restore from a backup has not ended."""
+
 
 def prepare(settings: Settings) -> None:
     """Make the folders. Others may pass through the home to the sockets, and read nothing."""
@@ -29,6 +32,16 @@ def prepare(settings: Settings) -> None:
             where=str(error.filename or settings.home),
             hint="run as a user who may write there, or set APPLIANCE_HOME",
         ) from None
+
+
+def check_whole(settings: Settings) -> None:
+    """Raises Conflict for a home that a restore has only begun to fill: a daemon would take it for empty."""
+    if (settings.home / RESTORING).exists():
+        raise Conflict(
+            "the restore of this home has not ended",
+            where=str(settings.home),
+            hint="repeat `appliance restore-backup TARGET`: it goes on from where it was",
+        )
 
 
 class Lock:
@@ -74,6 +87,14 @@ def running_pid(settings: Settings) -> int | None:
 def instance_id(settings: Settings) -> str:
     """Eight hex digits, made once: they mark this appliance's containers on the engine."""
     return _kept(settings.home / "instance", lambda: secrets.token_hex(4), 0o644)
+
+
+def origin(settings: Settings) -> str:
+    """The instance id of the appliance whose backup this home was restored from, else its own.
+
+    What it writes goes on where that one ended: a backup's target takes points of one origin only.
+    """
+    return _kept(settings.home / "origin", lambda: instance_id(settings), 0o644)
 
 
 def api_token(settings: Settings) -> str:

@@ -20,7 +20,9 @@ from appliance.errors import ApplianceError
 from appliance.gpu import inventory
 from appliance.reconcile import Reconciler
 from appliance.router.router import Router
+from appliance.state import events
 from appliance.storage.base import Store
+from appliance.storage.room import Room
 from appliance.telemetry.types import LogSource
 from appliance.watch import Watcher
 from appliance.workflows.controller import RunController
@@ -31,8 +33,13 @@ CHECK_S = 10.0
 """Between two looks at the disk, the front door and the rest."""
 RETRY_S = 2.0
 GPU_DEADLINE_S = 5.0
-LOW_DISK = 0.03
-"""Share of free space below which the storage counts as degraded."""
+TEND_S = 60.0
+"""Between two looks at the notebooks' histories."""
+LOW_CHECK_S = 1.0
+"""The same, where the disk may be full soon."""
+FORECAST_S = 60.0
+FORECAST_DAYS = 7.0
+"""A disk that will be full sooner than that is told in the status."""
 
 
 @dataclass
@@ -46,6 +53,7 @@ class House:
     deployments: DeploymentController
     reconciler: Reconciler
     watcher: Watcher
+    room: Room
 
     def background(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
         works = {
@@ -54,12 +62,21 @@ class House:
             "engine": self._follow_engine,
             "front door": self._keep_router,
             "checks": self._check,
+            "disk space": self._watch_space,
+            "history": self._tend,
         }
         return [(name, _keep(name, work)) for name, work in works.items()]
 
     async def close(self) -> None:
         parts = self.parts
-        for close in (parts.notebooks.close, self.deployments.close, parts.telemetry.stop, parts.engine.close):
+        for close in (
+            parts.backups.close,
+            parts.space.close,
+            parts.notebooks.close,
+            self.deployments.close,
+            parts.telemetry.stop,
+            parts.engine.close,
+        ):
             try:
                 await close()
             except Exception:
@@ -142,24 +159,49 @@ class House:
     async def _check(self) -> None:
         await self._check_gpus()
         while True:
-            await self._check_store()
             if "front door" in self.parts.health:  # told for the first time by whoever starts it
                 status = await self.router.status()
                 self._tell("front door", status.running, status.message or self.parts.settings.url)
             warnings = self.parts.telemetry.warnings
             self._tell("telemetry", not warnings, "; ".join(warnings) or "logs are stored")
+            if backup := self.parts.backups.health():
+                self._tell("backup", *backup)
             await asyncio.sleep(CHECK_S)
 
-    async def _check_store(self) -> None:
-        try:
-            info = await asyncio.to_thread(self.store.info)
-        except ApplianceError as error:
-            self._tell("storage", False, str(error))
-            return
-        free = f"{info.free_bytes / 1e9:.0f} of {info.total_bytes / 1e9:.0f} GB free"
-        low = info.free_bytes < LOW_DISK * info.total_bytes
-        text = f"{info.kind}: {info.detail}, {free}"
-        self._tell("storage", not low, f"{text}: nearly full, free some space" if low else text)
+    async def _tend(self) -> None:
+        while True:
+            await self.parts.notebooks.tend(self.parts.clock())
+            await asyncio.sleep(TEND_S)
+
+    async def _watch_space(self) -> None:
+        """What waits for disk space begins as soon as there is some."""
+        soon, asked = "", float("-inf")
+        while True:
+            try:
+                before = self.room.why()
+                seen = await self.room.look()
+                if self.parts.clock() - asked >= FORECAST_S:
+                    soon, asked = self.parts.space.warning(FORECAST_DAYS), self.parts.clock()
+                self._tell("storage", seen.ok, "; ".join(filter(None, (seen.message, soon))))
+                if bool(before) != bool(self.room.why()):
+                    self.reconciler.hint_all()
+                    self._record_space(self.room.why())
+                pause = LOW_CHECK_S if seen.near else CHECK_S
+            except ApplianceError as error:
+                self._tell("storage", False, str(error))
+                pause = CHECK_S
+            await asyncio.sleep(pause)
+
+    def _record_space(self, why: str) -> None:
+        level: events.Level = "warning" if why else "info"
+        reason = "LowSpace" if why else "SpaceBack"
+        message = (
+            f"new work {why}; no snapshots are taken by themselves meanwhile"
+            if why
+            else "there is room for new work again"
+        )
+        with self.parts.db.write() as db:
+            events.record(db, "appliance", "storage", reason, message, now=self.parts.clock(), level=level)
 
     async def _check_gpus(self) -> None:
         try:

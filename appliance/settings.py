@@ -43,6 +43,14 @@ SETTINGS = (
     Setting("log_flush_s", 0.5, "Seconds a log line may wait before it is stored."),
     Setting("telemetry_memory_mb", 512, "Memory that the log and metric database may use, in MiB."),
     Setting("deploy_deadline_s", 300.0, "Seconds a new deployment revision has to become ready."),
+    Setting("snapshot_interval_s", 600.0, "Seconds between two snapshots of a running notebook's changes; 0: none."),
+    Setting("keep_recent_h", 24.0, "Hours for which every snapshot of a workspace is kept."),
+    Setting("keep_hourly", 48, "Hours of which the newest snapshot is kept, of those that have one."),
+    Setting("keep_daily", 30, "Days of which the newest snapshot is kept."),
+    Setting("keep_weekly", 12, "Weeks of which the newest snapshot is kept."),
+    Setting("keep_monthly", 12, "Months of which the newest snapshot is kept."),
+    Setting("low_space_mb", 2048, "New work waits while less is free, in MiB; at most a tenth of the disk counts."),
+    Setting("reserve_mb", 512, "Disk space kept back for the appliance's own state, in MiB; 0 keeps none."),
 )
 _TABLE = {setting.name: setting for setting in SETTINGS}
 
@@ -66,6 +74,14 @@ class Settings:
     log_flush_s: float
     telemetry_memory_mb: int
     deploy_deadline_s: float
+    snapshot_interval_s: float
+    keep_recent_h: float
+    keep_hourly: int
+    keep_daily: int
+    keep_weekly: int
+    keep_monthly: int
+    low_space_mb: int
+    reserve_mb: int
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Setting name -> where its value came from: `default`, `config.toml` or the variable."""
 
@@ -106,6 +122,10 @@ class Settings:
     @property
     def volumes_dir(self) -> Path:
         return self.home / "volumes"
+
+    @property
+    def uploads_dir(self) -> Path:
+        return self.home / "uploads"
 
     @property
     def router_dir(self) -> Path:

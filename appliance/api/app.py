@@ -14,7 +14,20 @@ from appliance.api import problem
 from appliance.api.auth import RequireToken
 from appliance.api.parts import Parts
 from appliance.api.requests import LimitBody
-from appliance.api.routes import data, notebooks, records, resources, runs, system
+from appliance.api.routes import (
+    backups,
+    datasets,
+    diff,
+    models,
+    notebooks,
+    records,
+    resources,
+    runs,
+    secrets,
+    space,
+    system,
+    uploads,
+)
 from appliance.errors import ApplianceError
 
 
@@ -27,8 +40,14 @@ register_url_convertor("kind", _ServedKind())
 ROUTES: tuple[Callable[[Parts], list[Route]], ...] = (
     system.routes,
     notebooks.routes,
+    diff.routes,
     runs.routes,
-    data.routes,
+    datasets.routes,
+    uploads.routes,
+    models.routes,
+    secrets.routes,
+    space.routes,
+    backups.routes,
     records.routes,
     resources.routes,
 )

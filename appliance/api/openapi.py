@@ -17,6 +17,8 @@ SUMMARIES = {
     "/v1/logs": "Log lines; follow=1 streams them",
     "/v1/events": "Events; follow=1 streams them",
     "/v1/sql": "A read-only query over the telemetry",
+    "/v1/notebooks/{name}/diff": "What differs between two moments: lines of JSON, FileChange and at last DiffEnd",
+    "/v1/notebooks/{name}/diff/file": "One file at two moments: its lines, or a notebook's cells",
 }
 
 

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from appliance import wire
+from appliance.backup.backups import Backups
 from appliance.datasets.datasets import Datasets
 from appliance.datasets.models import Models
+from appliance.datasets.uploads import Uploads
 from appliance.engine.docker import Engine
+from appliance.history.measuring import SpaceReports
 from appliance.history.workspaces import Workspaces
 from appliance.notebooks.controller import NotebookController
 from appliance.settings import Settings
@@ -27,9 +30,12 @@ class Parts:
     engine: Engine
     datasets: Datasets
     models: Models
+    uploads: Uploads
     workspaces: Workspaces
     telemetry: Telemetry
     secrets: Secrets
+    space: SpaceReports
+    backups: Backups
     notebooks: NotebookController
     hint: Callable[[str, str], None]
     """(kind, id): this resource or run has work to do."""

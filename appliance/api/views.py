@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from appliance import wire
+from appliance.datasets.lineage import Lineage
+from appliance.datasets.sizes import Size
+from appliance.history.pruning import Pruning
+from appliance.paths import encode
 from appliance.state.events import Event
 from appliance.state.models import Model
 from appliance.state.resources import Resource
@@ -12,6 +16,7 @@ from appliance.state.runs import Job, Run
 from appliance.state.snapshots import Snapshot
 from appliance.state.spec_files import SpecFile
 from appliance.state.versions import Version
+from appliance.storage.tree import TreeEntry
 from appliance.telemetry.types import LogLine
 
 PRIVATE = frozenset({"token"})
@@ -95,9 +100,17 @@ def spec_file(row: SpecFile) -> wire.SpecFile:
     return wire.SpecFile(name=row.path, problem=row.problem, declares=declares, updated=row.updated)
 
 
-def version(row: Version, *, dataset: str, tags: Mapping[str, str]) -> wire.Version:
-    """`tags`: tag -> version, of the whole dataset."""
-    return wire.Version(
+def version(
+    row: Version,
+    *,
+    dataset: str,
+    tags: Mapping[str, str],
+    parent: str = "",
+    used_by: Iterable[str] = (),
+    size: Size | None = None,
+) -> wire.Version:
+    """`tags`: tag -> version, of the whole dataset. `parent` as `NAME:VERSION`."""
+    document = wire.Version(
         ref=f"{dataset}:{row.version}",
         version=row.version,
         message=row.message,
@@ -106,6 +119,31 @@ def version(row: Version, *, dataset: str, tags: Mapping[str, str]) -> wire.Vers
         run=row.run,
         job=row.job,
         tags=sorted(tag for tag, tagged in tags.items() if tagged == row.version),
+        parent=parent,
+        digest=row.digest,
+        used_by=list(used_by),
+    )
+    if size is not None:
+        document["bytes"] = size.referenced
+        document["unique"] = size.unique
+        document["shared"] = size.shared
+    return document
+
+
+def lineage(found: Lineage, model_of: Callable[[Model], wire.Model]) -> wire.Lineage:
+    return wire.Lineage(
+        ref=found.ref,
+        run=found.run,
+        job=found.job,
+        inputs=dict(found.inputs),
+        parent=found.parent,
+        readers=[
+            wire.VersionReader(run=reader.run, job=reader.job, phase=reader.phase, made=list(reader.made))
+            for reader in found.readers
+        ],
+        children=list(found.children),
+        models=[model_of(row) for row in found.models],
+        used_by=list(found.used_by),
     )
 
 
@@ -121,5 +159,32 @@ def model(row: Model, *, dataset: str) -> wire.Model:
     )
 
 
-def snapshot(row: Snapshot) -> wire.Snapshot:
-    return wire.Snapshot(id=row.id, cause=row.cause, message=row.message, created=row.created)
+def snapshot(row: Snapshot, held: Iterable[str] = ()) -> wire.Snapshot:
+    return wire.Snapshot(
+        id=row.id,
+        cause=row.cause,
+        message=row.message,
+        created=row.created,
+        author=row.author,
+        subject=row.subject,
+        bytes=row.bytes,
+        held=list(held),
+    )
+
+
+def pruning(found: Pruning, held: Mapping[str, Iterable[str]], *, dry_run: bool) -> wire.Pruning:
+    items = [
+        wire.Verdict(snapshot=snapshot(verdict.moment, held.get(verdict.moment.id, ())), why=verdict.why)
+        for verdict in reversed(found.verdicts)
+    ]
+    reclaim = found.reclaim
+    return wire.Pruning(
+        items=items, bytes=reclaim.bytes if reclaim else 0, exact=bool(reclaim and reclaim.exact), dry_run=dry_run
+    )
+
+
+def entry(found: TreeEntry) -> wire.Entry:
+    document = wire.Entry(name=encode(found.name), kind=found.kind, size=found.size, modified=found.modified)
+    if found.target is not None:
+        document["target"] = encode(found.target)
+    return document

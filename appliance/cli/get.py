@@ -80,6 +80,9 @@ def run(args: argparse.Namespace) -> int:
     header, row, empty = TABLES[kind]
     items = [found] if args.name else found
     render.table(header, [row(item) for item in items], empty=empty)
+    if args.name and kind == "notebooks" and found["status"].get("quota"):
+        used, quota = found["status"].get("quota_used"), found["status"]["quota"]
+        print(f"\nquota: {'not counted yet' if used is None else render.size(used)} of {render.size(quota)}")
     if args.name and kind == "runs":
         jobs = [
             (job["name"], job["phase"], _took(job), " ".join(job["needs"]), _line(job["message"]))

@@ -24,12 +24,16 @@ COMMANDS = {
     "notebook": ("notebook", "create, start, stop, open notebooks; their history"),
     "workflow": ("workflow", "run workflows, follow and cancel runs"),
     "deployment": ("deployment", "show, scale, stop deployments"),
-    "dataset": ("data", "create datasets, list versions"),
-    "model": ("data", "list models"),
-    "secret": ("data", "set, list, delete secrets"),
+    "dataset": ("dataset", "put and get versions, tag, branch, remove them; their lineage"),
+    "model": ("model", "register, list, get, delete models; their lineage"),
+    "secret": ("secret", "set, list, delete secrets"),
     "logs": ("logs", "log lines of a notebook, run or deployment"),
     "events": ("logs", "what happened, newest last"),
     "sql": ("logs", "a read-only query over the stored logs"),
+    "space": ("space", "what holds the disk space, and how long the rest lasts"),
+    "backup": ("backup", "everything in one consistent point, in a directory or a ZFS dataset"),
+    "backups": ("backup", "the backups that were made, and the one that runs"),
+    "restore-backup": ("backup", "a backup into an empty home; needs no daemon"),
     "tui": ("system", "the terminal interface"),
     "demo": ("demo", "a workflow, a deployment and a notebook on real images, start to end"),
     "doctor": ("system", "look for what is wrong on this machine and say the cure"),
@@ -64,7 +68,7 @@ def _run(arguments: list[str]) -> int:
         noun = arguments[0]
         module = importlib.import_module(f"appliance.cli.{COMMANDS[noun][0]}")
         parser = argparse.ArgumentParser(prog=f"appliance {noun}", description=COMMANDS[noun][1])
-        getattr(module, f"configure_{noun}")(parser)
+        getattr(module, f"configure_{noun.replace('-', '_')}")(parser)
         parsed = parser.parse_args(arguments[1:])
         return int(parsed.run(parsed))
     if arguments[:1] == ["--version"]:
@@ -87,7 +91,7 @@ def _nearest(word: str) -> str:
 
 def _help() -> str:
     lines = ["usage: appliance COMMAND ...", "", "One GPU workstation as your private ML platform.", ""]
-    lines += [f"  {noun:<11} {text}" for noun, (_, text) in COMMANDS.items()]
+    lines += [f"  {noun:<14} {text}" for noun, (_, text) in COMMANDS.items()]
     lines += [
         "",
         "`appliance COMMAND --help` tells more. Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 conflict,",

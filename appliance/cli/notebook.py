@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from appliance.cli import render
+from appliance.cli import diff, history, render
 from appliance.client import Client
 from appliance.errors import ApplianceError, UsageError
 
@@ -28,6 +28,7 @@ def configure_notebook(parser: argparse.ArgumentParser) -> None:
     create = verb("create", "declare a notebook and start it", run_create)
     create.add_argument("--image", default="", help="an image with Jupyter in it; default: the built-in one")
     create.add_argument("--gpus", type=int, default=0)
+    create.add_argument("--quota", default="", metavar="SIZE", help="most that the files may take, such as 20G")
     create.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
     create.add_argument(
         "--dataset", action="append", default=[], metavar="NAME=REF", help="read-only at /datasets/NAME"
@@ -38,13 +39,8 @@ def configure_notebook(parser: argparse.ArgumentParser) -> None:
         added.add_argument("--no-wait", action="store_true", help="do not wait until it is there")
     verb("url", "print the address with its token, for a browser or VS Code", run_url)
     verb("open", "open it in the browser", run_open)
-    history = verb("history", "the snapshots of its workspace, newest first", run_history)
-    history.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table")
-    snapshot = verb("snapshot", "keep the workspace as it is now", run_snapshot)
-    snapshot.add_argument("-m", "--message", default="")
-    rollback = verb("rollback", "bring back a snapshot; what is there now is kept", run_rollback)
-    rollback.add_argument("snapshot", help="its id, from `history`")
-    verb("undo", "take the last rollback back", run_undo)
+    history.configure(verb)
+    diff.configure(verb("diff", "what differs between two moments, down to lines and notebook cells", diff.run))
     delete = verb("delete", "delete it with its workspace and history", run_delete)
     delete.add_argument("--confirm", default="", metavar="NAME")
 
@@ -55,6 +51,8 @@ def run_create(args: argparse.Namespace) -> int:
         document["image"] = args.image
     if args.gpus:
         document["gpus"] = args.gpus
+    if args.quota:
+        document["quota"] = args.quota
     if args.env:
         document["env"] = dict(_pair(text, "--env") for text in args.env)
     if args.dataset:
@@ -89,35 +87,6 @@ def run_open(args: argparse.Namespace) -> int:
     print(url)
     if not webbrowser.open(url):
         render.say("no browser here: open the address above, over ssh with a forwarded port")
-    return 0
-
-
-def run_history(args: argparse.Namespace) -> int:
-    items = render.client().history(args.name)
-    if args.output != "table":
-        render.data(items, args.output)
-        return 0
-    cells = [(row["id"], render.clock(row["created"]), row["cause"], row["message"]) for row in items]
-    render.table(("id", "time", "cause", "message"), cells, empty="no snapshots yet")
-    return 0
-
-
-def run_snapshot(args: argparse.Namespace) -> int:
-    print(render.client().act("notebooks", args.name, "snapshot", {"message": args.message})["id"])
-    return 0
-
-
-def run_rollback(args: argparse.Namespace) -> int:
-    before = render.client().act("notebooks", args.name, "rollback", {"snapshot": args.snapshot})
-    render.say(
-        f"rolled back; what was there is snapshot {before['id']}, `appliance notebook undo {args.name}` returns to it"
-    )
-    return 0
-
-
-def run_undo(args: argparse.Namespace) -> int:
-    render.client().act("notebooks", args.name, "undo")
-    render.say("the last rollback is undone")
     return 0
 
 

@@ -148,10 +148,12 @@ def _check_home(settings: Settings) -> tuple[bool, str]:
         place = place.parent
     if not os.access(place, os.W_OK):
         return False, f"{place} is not writable for you: use sudo, or set APPLIANCE_HOME"
-    free = shutil.disk_usage(place)
-    return free.free > 2e9, f"{settings.home}, {free.free / 1e9:.0f} GB free" + (
-        "" if free.free > 2e9 else ": free some space"
+    disk = shutil.disk_usage(place)
+    low = min(settings.low_space_mb << 20, disk.total // 10)
+    cure = (
+        "" if disk.free >= low else f": new work waits below {render.size(low)}; `appliance space` names what holds it"
     )
+    return disk.free >= low, f"{settings.home}, {render.size(disk.free)} free{cure}"
 
 
 def _check_engine(settings: Settings) -> tuple[bool, str]:

@@ -17,7 +17,7 @@ from typing import Any
 from appliance.datasets.models import Models
 from appliance.deployments import status
 from appliance.deployments.making import Making, digest, warnings
-from appliance.deployments.plan import Facts, Phase, Place, Plan, Replica, Revision, decide
+from appliance.deployments.plan import BLOCKED_EVERY_S, Facts, Phase, Place, Plan, Replica, Revision, decide, was_whole
 from appliance.deployments.prober import Prober
 from appliance.deployments.replicas import End, Replicas, port_of
 from appliance.engine.docker import Engine
@@ -34,6 +34,7 @@ from appliance.spec.models import Deployment
 from appliance.state import events, resources
 from appliance.state.db import Database
 from appliance.state.resources import Resource
+from appliance.storage.room import plenty
 from appliance.telemetry.telemetry import Telemetry
 from appliance.vault.secrets import Secrets
 
@@ -93,11 +94,13 @@ class DeploymentController:
         instance: str,
         clock: Callable[[], float],
         hint: Callable[[str, str], None],
+        no_room: Callable[[], str] = plenty,
     ) -> None:
         self._db = db
         self._router = router
         self._settings = settings
         self._clock = clock
+        self._no_room = no_room
         self._hint = partial(hint, self.kind)
         self._preparing = Preparing(images, clock, self._hint)
         self._prober = Prober(engine, clock, self._hint)
@@ -184,7 +187,11 @@ class DeploymentController:
         if spec is None:
             self._preparing.forget(uid)
             return Image("unknown")
+        stable = status.stable_revision(view.deployment.status)
+        held = bool(self._no_room()) and not was_whole(stable, view.wanted)
         if pin is None:
+            if held:
+                return Image("failed", message=self._no_room(), retry_at=self._clock() + BLOCKED_EVERY_S)
             image = self._preparing.peek(uid, spec.image, asked=view.deployment.updated)
             if image.state != "ready":
                 return image
@@ -194,6 +201,8 @@ class DeploymentController:
             self._preparing.forget(uid)
             pin = found
         known = view.deployment.status.get("since", {}).get("generation")
+        if held:
+            return Image("ready")  # its deadline begins when it may
         if view.pin is None or known != view.wanted.generation:
             status.pin(self._db, view.deployment, view.wanted, pin, warnings(spec), now=self._clock())
             return None
@@ -213,6 +222,7 @@ class DeploymentController:
             prepare_retry_at=image.retry_at,
             since=since["at"] if since.get("generation") == view.wanted.generation else 0.0,
             deadline_s=self._settings.deploy_deadline_s,
+            blocked=self._no_room(),
         )
 
     async def _act(self, view: View, plan: Plan, seen: Seen) -> bool:

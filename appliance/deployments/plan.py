@@ -23,6 +23,7 @@ LONG_LIFE_S = 600.0
 LOOP = 3
 """So many quick endings in a row are called a crash loop."""
 PROGRESS_EVERY_S = 1.0
+BLOCKED_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,8 @@ class Facts:
     since: float = 0.0
     """When the wanted generation could first start replicas, unix seconds."""
     deadline_s: float = 300.0
+    blocked: str = ""
+    """Why nothing may begin at present; what was whole already is kept whole. Empty: all may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,7 @@ def decide(facts: Facts, now: float) -> Plan:
     if wanted.replicas == 0:
         return _disable(facts)
     current = _upkeep(wanted, facts, now)
+    held = _hold_back(facts, current)
     able = [replica for replica in current.kept if replica.able]
     complete = len(able) >= wanted.replicas
     fallback = _fallback(facts)
@@ -138,8 +142,8 @@ def decide(facts: Facts, now: float) -> Plan:
     serve = _serve(facts, able, old.kept, others, complete=complete)
     kept = [*current.kept, *old.kept]
     return Plan(
-        phase=_phase(facts, current.kept, serve, complete=complete, now=now),
-        message=_message(facts, current.kept, serve, complete=complete, now=now),
+        phase=_phase(facts, current.kept, serve, complete=complete, held=held, now=now),
+        message=_message(facts, current.kept, serve, complete=complete, held=held, now=now),
         serve=tuple(serve),
         make=(*(current.make if facts.prepared == "ready" else ()), *old.make),
         start=tuple(replica for replica in kept if replica.state == "created"),
@@ -147,7 +151,7 @@ def decide(facts: Facts, now: float) -> Plan:
         retire=(*current.retire, *old.retire, *(other for other in others if other not in serve)),
         prepare=bool(current.make) and _should_prepare(facts, now),
         complete=complete,
-        wake=_wake(facts, current, old, complete=complete, now=now),
+        wake=_wake(facts, current, old, complete=complete, held=held, now=now),
     )
 
 
@@ -219,6 +223,14 @@ def _one_revision(replicas: Sequence[Replica]) -> list[Replica]:
     return [replica for replica in replicas if newest and replica.digest == newest.digest]
 
 
+def _hold_back(facts: Facts, upkeep: _Upkeep) -> bool:
+    """Take out what may not begin; True: there was some. To make again what has run before is no new work."""
+    if not facts.blocked or was_whole(facts.stable, facts.wanted):
+        return False
+    wanted, upkeep.make = upkeep.make, [place for place in upkeep.make if place.restarts]
+    return len(wanted) > len(upkeep.make)
+
+
 def _should_prepare(facts: Facts, now: float) -> bool:
     return facts.prepared == "unknown" or (facts.prepared == "failed" and now >= facts.prepare_retry_at)
 
@@ -227,28 +239,34 @@ def _late(facts: Facts, now: float) -> bool:
     return bool(facts.since) and now >= facts.since + facts.deadline_s
 
 
-def _was_whole(facts: Facts) -> bool:
-    stable, wanted = facts.stable, facts.wanted
+def was_whole(stable: Revision | None, wanted: Revision) -> bool:
+    """The wanted generation has been ready as a whole before."""
     return stable is not None and (stable.generation, stable.digest) == (wanted.generation, wanted.digest)
 
 
-def _wake(facts: Facts, current: _Upkeep, old: _Upkeep, *, complete: bool, now: float) -> float | None:
+def _wake(facts: Facts, current: _Upkeep, old: _Upkeep, *, complete: bool, held: bool, now: float) -> float | None:
     times = [*old.wake, *current.wake]
     if current.make and facts.prepared == "busy":
         times.append(now + PROGRESS_EVERY_S)
+    if held:
+        times.append(now + BLOCKED_EVERY_S)
     if current.make and facts.prepared == "failed":
         times.append(facts.prepare_retry_at)
-    if not complete and not _was_whole(facts) and facts.since:
+    if not complete and not was_whole(facts.stable, facts.wanted) and facts.since:
         times.append(facts.since + facts.deadline_s)
     return min((at for at in times if at > now), default=None)
 
 
-def _phase(facts: Facts, kept: Sequence[Replica], serve: Sequence[Replica], *, complete: bool, now: float) -> Phase:
+def _phase(
+    facts: Facts, kept: Sequence[Replica], serve: Sequence[Replica], *, complete: bool, held: bool, now: float
+) -> Phase:
     if complete:
         return "Ready"
     looping = any(replica.streak + (replica.state == "ended") >= LOOP for replica in kept)
-    if _was_whole(facts):
+    if was_whole(facts.stable, facts.wanted):
         return "Failed" if looping and not serve else "Degraded"
+    if held and not looping:
+        return "Updating" if serve else "Pending"
     if looping or facts.prepared == "failed" or _late(facts, now):
         return "Degraded" if serve else "Failed"
     if serve:
@@ -256,14 +274,18 @@ def _phase(facts: Facts, kept: Sequence[Replica], serve: Sequence[Replica], *, c
     return "Starting" if facts.prepared == "ready" else "Preparing"
 
 
-def _message(facts: Facts, kept: Sequence[Replica], serve: Sequence[Replica], *, complete: bool, now: float) -> str:
+def _message(
+    facts: Facts, kept: Sequence[Replica], serve: Sequence[Replica], *, complete: bool, held: bool, now: float
+) -> str:
     wanted = facts.wanted
     parts = [f"{sum(replica.able for replica in kept)} of {wanted.replicas} replicas ready"]
     if complete:
         return "; ".join([*parts, *([f"{len(facts.leaving)} others are leaving"] if facts.leaving else [])])
-    if facts.prepared != "ready" and facts.prepare_message:
+    if held:
+        parts.insert(0, facts.blocked)
+    elif facts.prepared != "ready" and facts.prepare_message:
         parts.insert(0, facts.prepare_message)
-    elif not _was_whole(facts) and _late(facts, now):
+    elif not was_whole(facts.stable, facts.wanted) and _late(facts, now):
         parts.append(f"generation {wanted.generation} is not ready after {facts.deadline_s:.0f} s")
     if serve and serve[0].digest != wanted.digest:
         parts.append(f"generation {serve[0].generation} goes on serving")

@@ -17,6 +17,8 @@ from tests.support.daemon import RunningDaemon, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.haproxy]
 
+ABSENT = "localhost:1/none:1"
+"""An image that no registry has: what gets as far as to ask for it has begun."""
 WORKFLOW = "jobs: {a: {uses: script@v1, with: {image: appliance/base, script: 'true'}}}"
 
 
@@ -73,6 +75,7 @@ def test_a_full_disk_refuses_what_is_asked_and_harms_nothing(home: Path, engine_
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m,mode=711", "tmpfs", str(home)], check=True)
     daemon = RunningDaemon(home)
     daemon.log = Path(f"{home}.log")
+    daemon.extra = {"APPLIANCE_RESERVE_MB": "0"}
     try:
         daemon.start()
         daemon.client.apply("kind: dataset\nname: before\n", "a.yaml")
@@ -86,6 +89,56 @@ def test_a_full_disk_refuses_what_is_asked_and_harms_nothing(home: Path, engine_
         daemon.kill()
         daemon.start()
         assert {"before", "after"} <= {item["name"] for item in daemon.client.items("datasets")}
+    finally:
+        daemon.stop()
+        daemon.cli("stop", "--all")
+        daemon.remove_containers()
+        subprocess.run(["umount", "--lazy", str(home)], check=True)
+        daemon.log.unlink(missing_ok=True)
+
+
+@pytest.mark.docker
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small file system")
+def test_a_full_disk_stops_new_work_says_so_and_clears_by_itself(home: Path, engine_socket: None) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160m,mode=711", "tmpfs", str(home)], check=True)
+    daemon = RunningDaemon(home)
+    daemon.log = Path(f"{home}.log")
+
+    def storage() -> tuple[bool, str]:
+        return parts(daemon).get("storage", (True, ""))
+
+    try:
+        daemon.start()
+        eventually(lambda: "free for" in storage()[1], within_s=60, what="the storage is told")
+        assert storage()[0], storage()[1]
+        reserve = (home / "reserve").stat().st_blocks * 512
+        assert reserve > 7 << 20
+        fill(home / "ballast")
+        eventually(lambda: not storage()[0], within_s=30, what="a full disk is told")
+        assert "`appliance space`" in storage()[1]
+        eventually(lambda: not (home / "reserve").exists(), within_s=30, what="the reserve is given back")
+        daemon.client.apply(WORKFLOW.replace("appliance/base", ABSENT), "waits.yaml")  # which a full disk would refuse
+        run = daemon.client.start_run("waits")["name"]
+        daemon.client.apply(f"kind: notebook\nname: nb\nimage: {ABSENT}\n", "nb.yaml")
+        daemon.client.apply(f"name: web\nimage: {ABSENT}\nport: 80\nresources: {{replicas: 1}}\n", "web.yaml")
+        waiting = (("runs", run), ("notebooks", "nb"), ("deployments", "web"))
+
+        def messages() -> list[str]:
+            return [daemon.client.get(kind, name)["message"] for kind, name in waiting]
+
+        def all_wait() -> bool:
+            return all("waits for disk space" in message for message in messages())
+
+        eventually(all_wait, within_s=30, what="all say what they wait for")
+        told = daemon.cli("space")
+        assert "LOW" in told.stdout, told.stderr
+        assert "new work waits for disk space" in told.stdout
+        (home / "ballast").unlink()
+        eventually(lambda: storage()[0], within_s=30, what="the storage is well again")
+        eventually(lambda: "disk space" not in str(messages()), within_s=30, what="all go on by themselves")
+        eventually(lambda: (home / "reserve").exists(), within_s=30, what="the reserve is made again")
+        reasons = [event["reason"] for event in daemon.client.items("events", kind="appliance")]
+        assert reasons == ["LowSpace", "SpaceBack"]
     finally:
         daemon.stop()
         daemon.cli("stop", "--all")

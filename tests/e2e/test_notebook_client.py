@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import subprocess
 import time
 from pathlib import Path
@@ -77,6 +78,38 @@ def test_files_stay_over_a_stop_and_come_back_after_a_rollback(daemon: RunningDa
     assert said() == "bad True\n"
     causes = [row["cause"] for row in daemon.client.history(notebook)]
     assert {"start", "stop", "manual", "rollback"} <= set(causes)
+
+
+def test_a_file_comes_back_below_a_running_kernel_and_a_fork_goes_its_own_way(
+    daemon: RunningDaemon, notebook: str
+) -> None:
+    access = daemon.client.access(notebook)
+    session = daemon.client.get("notebooks", notebook)["status"]["session"]
+    with JupyterKernelClient(server_url=access["base_url"].rstrip("/"), token=access["token"]) as kernel:
+        kernel.execute("import os; os.makedirs('d', exist_ok=True); open('d/x', 'w').write('one')", timeout=60)
+        kept = daemon.cli("notebook", "snapshot", notebook).stdout.strip()
+        kernel.execute("open('d/x', 'w').write('two')", timeout=60)
+        assert daemon.cli("notebook", "cat", notebook, "d/x").stdout == "two"
+        assert daemon.cli("notebook", "cat", notebook, "d/x", "--at", kept).stdout == "one"
+        assert daemon.cli("notebook", "restore", notebook, kept, "d/x").returncode == 0
+        shown = kernel.execute("print(open('d/x').read())", timeout=60)["outputs"][0]["text"]
+    assert shown == "one\n"
+    assert daemon.client.get("notebooks", notebook)["status"]["session"] == session, "no other session began"
+    listed = json.loads(daemon.cli("notebook", "ls", notebook, "d", "--at", kept, "-o", "json").stdout)
+    assert [(entry["name"], entry["size"]) for entry in listed] == [("x", 3)]
+
+    before = daemon.client.history(notebook)[0]
+    assert (before["cause"], before["subject"]) == ("restore", f"session {session}")
+    assert daemon.cli("notebook", "fork", notebook, "lab2", "--at", before["id"]).returncode == 0
+    assert daemon.cli("notebook", "cat", "lab2", "d/x").stdout == "two"
+    assert daemon.phase("notebooks", "lab2", "Stopped")["desired"] == "stopped"
+    assert daemon.cli("notebook", "fork", notebook, "lab2").returncode == 4
+
+    assert daemon.cli("notebook", "hold", notebook, kept, "-m", "the paper").returncode == 0
+    told = json.loads(daemon.cli("notebook", "prune", notebook, "--dry-run", "-o", "json").stdout)
+    assert all(verdict["why"] for verdict in told["items"]), "all of it is of today"
+    assert "held" in daemon.cli("notebook", "history", notebook).stdout
+    assert daemon.cli("delete", "notebook", "lab2", "--confirm", "lab2").returncode == 0
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")

@@ -500,7 +500,11 @@ async def test_output_survives_a_closed_tab(engine: Engine, notebook_image: str)
             answer = await server.http.get("/api/contents/a.ipynb")
             return answer.is_success and "line 3" in json.dumps(answer.json()["content"]["cells"][0]["outputs"])
 
-        await until(written)
+        try:
+            await until(written)
+        except TimeoutError:
+            content = (await server.http.get("/api/contents/a.ipynb")).text
+            pytest.fail(f"{content}\n{await engine.logs_tail(server.container.id, 80)}")
         listing = await server.request("GET", "/api/contents/")
         assert [entry["name"] for entry in listing["content"]] == ["a.ipynb"]
         _, hidden = await engine.exec(server.container.id, ["ls", "-A", "/notebooks"])

@@ -124,16 +124,16 @@ async def test_a_notebook_runs_code_and_keeps_its_files_over_stop_start_and_roll
             frame = json.loads(await shell.recv())
             said += frame[1] if frame[0] == "stdout" else ""
 
-    good = await house.notebooks.snapshot("nb", "as it should be")
+    good = await house.notebooks.history.snapshot("nb", "as it should be")
     await browser.put("a.txt", "damaged")
-    before = await house.notebooks.rollback("nb", good.id)
+    before = await house.notebooks.history.rollback("nb", good.id)
     notebook = await running_again(house, notebook)
     assert notebook.status["token"] == browser.token
     assert await browser.text("a.txt") == "good"
-    await house.notebooks.rollback("nb", before.id)
+    await house.notebooks.history.rollback("nb", before.id)
     notebook = await running_again(house, notebook)
     assert await browser.text("a.txt") == "damaged"
-    await house.notebooks.undo("nb")
+    await house.notebooks.history.undo("nb")
     await running_again(house, notebook)
     assert await browser.text("a.txt") == "good"
 

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,11 +36,19 @@ def zfs_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if not shutil.which("zpool", path=_PATH):
         pytest.skip("no zpool program: install zfsutils-linux or zfs-fuse")
     daemon = _start_daemon()
-    directory = tmp_path_factory.mktemp("zpool")
+    try:
+        with file_pool(tmp_path_factory.mktemp("zpool") / "disk", _POOL_BYTES) as pool:
+            yield pool
+    finally:
+        _end_daemon(daemon)
+
+
+@contextmanager
+def file_pool(disk: Path, size: int) -> Iterator[str]:
+    """A pool in a sparse file of so many bytes; both go at the end."""
     pool = f"apptest{secrets.token_hex(4)}"
-    disk = directory / "disk"
     with disk.open("wb") as file:
-        file.truncate(_POOL_BYTES)
+        file.truncate(size)
     made = call("zpool", "create", "-O", "mountpoint=none", "-O", "canmount=off", pool, str(disk))
     try:
         if made.returncode != 0:
@@ -49,7 +58,6 @@ def zfs_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         if made.returncode == 0:
             call("zpool", "destroy", "-f", pool)
         disk.unlink()
-        _end_daemon(daemon)
 
 
 @pytest.fixture
@@ -58,6 +66,11 @@ def zfs_dataset(zfs_pool: str) -> Iterator[str]:
     dataset = f"{zfs_pool}/t{secrets.token_hex(4)}"
     assert call("zfs", "create", "-o", "canmount=off", dataset).returncode == 0
     yield dataset
+    destroy_dataset(dataset)
+
+
+def destroy_dataset(dataset: str) -> None:
+    """With all that is in it. Waits for what was in use a moment ago."""
     ended = call("zfs", "destroy", "-R", dataset)
     deadline = time.monotonic() + 10
     while ended.returncode != 0 and "busy" in ended.stderr and time.monotonic() < deadline:

@@ -124,7 +124,7 @@ def test_names_cannot_leave_their_place_in_the_path(tmp_path: Path) -> None:
 
 
 def test_closing_ends_a_stream_that_another_thread_waits_on(tmp_path: Path) -> None:
-    held, ended = threading.Event(), threading.Event()
+    held, begun, ended = threading.Event(), threading.Event(), threading.Event()
 
     def handle(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
@@ -135,16 +135,51 @@ def test_closing_ends_a_stream_that_another_thread_waits_on(tmp_path: Path) -> N
         request.close_connection = True
 
     def read() -> None:
-        assert [line["seq"] for line in client.follow_logs(kind="run")] == [1]
+        for line in client.follow_logs(kind="run"):
+            assert line["seq"] == 1
+            begun.set()
         ended.set()
 
     with serving(tmp_path / "s", handle):
         client = Client(socket=tmp_path / "s")
         thread = threading.Thread(target=read)
         thread.start()
+        assert begun.wait(10)
         deadline = time.monotonic() + 10
         while not ended.wait(0.05) and time.monotonic() < deadline:
             client.close()
         held.set()
         thread.join(10)
     assert ended.is_set()
+
+
+def test_a_download_that_ends_early_is_an_error(tmp_path: Path) -> None:
+    def half(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", "10")
+        request.end_headers()
+        request.wfile.write(b"12345")
+        request.close_connection = True
+
+    with serving(tmp_path / "s", half):
+        client = Client(socket=tmp_path / "s")
+        pieces = client.read_file("nb", "a")
+        assert next(pieces) == b"12345"
+        with pytest.raises(DaemonDown):
+            next(pieces)
+        client.close()
+
+
+def test_every_request_says_who_asks(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def handle(request: BaseHTTPRequestHandler) -> None:
+        said.append(request.headers["X-Appliance-Author"])
+        answer(request, 200, {"items": []})
+
+    with serving(tmp_path / "s", handle):
+        client = Client(socket=tmp_path / "s")
+        client.history("nb")
+        client.close()
+    assert said[0]
+    assert said[0].isascii()

@@ -80,7 +80,7 @@ def test_the_plan_for_a_fresh_machine_installs_everything_with_one_call(places: 
     assert "nothing was changed" in done.stdout
 
 
-@pytest.mark.parametrize("verb", [[], ["demo"], ["test"], ["uninstall"], ["uninstall", "--purge"]])
+@pytest.mark.parametrize("verb", [[], ["demo"], ["test"], ["test", "--openzfs"], ["uninstall"], ["uninstall", "--purge"]])
 def test_a_dry_run_changes_nothing(places: dict[str, str], verb: list[str], tmp_path: Path) -> None:
     done = install(places, *verb, "--dry-run")
 
@@ -111,7 +111,7 @@ def test_help_lists_every_verb(places: dict[str, str]) -> None:
     done = install(places, "--help")
 
     assert done.returncode == 0
-    for word in ("install", "demo", "test", "uninstall", "lock", "--dry-run", "--pool", "--purge"):
+    for word in ("install", "demo", "test", "uninstall", "lock", "--dry-run", "--pool", "--openzfs", "--purge"):
         assert re.search(rf"^  {word}\b", done.stdout, re.MULTILINE), word
 
 
@@ -134,6 +134,7 @@ def test_help_lists_every_verb(places: dict[str, str]) -> None:
         (["--home", "/data/../etc"], "must be an absolute path"),
         (["--prefix", "/with space"], "must be an absolute path"),
         (["--distro", "apt"], "goes with --dry-run"),
+        (["demo", "--openzfs"], "--openzfs goes with the verb test"),
         (["--dry-run", "--distro", "beos"], "is apt, dnf or pacman"),
     ],
 )
@@ -282,6 +283,37 @@ echo "global.index-url='file:///second'" """,
 
     places["UV_INDEX"] = "file:///mine"
     assert call(places, f'use_indexes_of_pip {tmp_path}/python; echo "${{UV_DEFAULT_INDEX:-none}}"').stdout == "none\n"
+
+
+# -- real OpenZFS
+
+
+def test_without_a_machine_for_openzfs_its_tests_are_skipped_and_that_is_said(places: dict[str, str]) -> None:
+    done = call(
+        places, "kernel_runs_zfs() { return 1; }; zfsvm_beside() { echo /nowhere; }; test_openzfs; echo went on"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "skipped: this kernel has no OpenZFS" in done.stdout
+    assert "set APPLIANCE_TEST_ZFSVM" in done.stdout
+    assert "went on" in done.stdout
+
+
+def test_a_machine_that_is_named_and_missing_is_an_error(places: dict[str, str]) -> None:
+    places["APPLIANCE_TEST_ZFSVM"] = "/nowhere/zfsvm"
+    done = call(places, "kernel_runs_zfs() { return 1; }; test_openzfs")
+    assert done.returncode == 1
+    assert "names no program: /nowhere/zfsvm" in done.stderr
+
+
+def test_the_machine_gets_the_checkout_read_only_and_its_python(places: dict[str, str], tmp_path: Path) -> None:
+    program(tmp_path / "zfsvm", 'printf "<%s>\\n" "$@"; exit 3')
+    program(tmp_path / "python", "echo /opt/python")
+    done = call(places, f"ZFSVM=$HOME/zfsvm; in_a_machine {tmp_path}/python -m pytest -k 'a b'")
+    said = done.stdout.splitlines()
+    assert done.returncode == 3
+    assert f"<{ROOT}:{ROOT}:ro>" in said
+    assert "</opt/python:/opt/python:ro>" in said
+    assert said[-6:] == ["<-->", f"<{tmp_path}/python>", "<-m>", "<pytest>", "<-k>", "<a b>"]
 
 
 # -- settings

@@ -8,14 +8,28 @@ from starlette.routing import Route
 
 from appliance import wire
 from appliance.api import requests, views
+from appliance.api.files import FileResponse
 from appliance.api.parts import Parts
-from appliance.errors import Conflict
+from appliance.errors import Conflict, UsageError
+from appliance.history.workspaces import NOW
+from appliance.paths import decode
 from appliance.state import resources
+
+MOST_REASON = 1000
+MOST_ENTRIES = 10_000
+"""Of a listing where no limit is given."""
 
 
 def routes(parts: Parts) -> list[Route]:
+    def notebook_of(request: Request) -> resources.Resource:
+        return resources.get(parts.db.read, "notebook", request.path_params["name"])
+
+    def moment_of(request: Request) -> tuple[str, str]:
+        """Which moment, and the path in it."""
+        return request.query_params.get("at") or NOW, decode(request.query_params.get("path", ""))
+
     async def access(request: Request) -> Response:
-        notebook = resources.get(parts.db.read, "notebook", request.path_params["name"])
+        notebook = notebook_of(request)
         token = notebook.status.get("token", "")
         if not token:
             raise Conflict(
@@ -25,21 +39,79 @@ def routes(parts: Parts) -> list[Route]:
         return JSONResponse(wire.Access(url=f"{base}lab?token={token}", base_url=base, token=token))
 
     async def history(request: Request) -> Response:
-        notebook = resources.get(parts.db.read, "notebook", request.path_params["name"])
-        return JSONResponse({"items": [views.snapshot(row) for row in parts.workspaces.timeline(notebook.uid)]})
+        notebook = notebook_of(request)
+        held = parts.workspaces.held(notebook.uid)
+        rows = parts.workspaces.timeline(notebook.uid)
+        return JSONResponse({"items": [views.snapshot(row, held.get(row.id, ())) for row in rows]})
 
     async def snapshot(request: Request) -> Response:
         asked = await requests.body(request, wire.SnapshotRequest)
-        row = await parts.notebooks.snapshot(request.path_params["name"], asked.get("message", ""))
+        row = await parts.notebooks.history.snapshot(
+            request.path_params["name"], asked.get("message", ""), author=requests.author(request)
+        )
         return JSONResponse(views.snapshot(row))
 
     async def rollback(request: Request) -> Response:
         asked = await requests.body(request, wire.RollbackRequest)
-        row = await parts.notebooks.rollback(request.path_params["name"], asked["snapshot"])
+        row = await parts.notebooks.history.rollback(
+            request.path_params["name"], asked["snapshot"], author=requests.author(request)
+        )
         return JSONResponse(views.snapshot(row))
 
     async def undo(request: Request) -> Response:
-        await parts.notebooks.undo(request.path_params["name"])
+        await parts.notebooks.history.undo(request.path_params["name"], author=requests.author(request))
+        return Response(status_code=204)
+
+    async def files(request: Request) -> Response:
+        at, path = moment_of(request)
+        found = await parts.workspaces.listing(notebook_of(request).uid, at, path)
+        shown = found[: requests.count(request, "limit", MOST_ENTRIES)]
+        return JSONResponse(wire.Entries(items=[views.entry(entry) for entry in shown], total=len(found)))
+
+    async def file(request: Request) -> Response:
+        at, path = moment_of(request)
+        reading = parts.workspaces.reading(notebook_of(request).uid, at, path)
+        return await FileResponse.of(reading, path, parts.stopping)
+
+    async def restore(request: Request) -> Response:
+        asked = await requests.body(request, wire.RestoreRequest)
+        row = await parts.notebooks.history.restore(
+            request.path_params["name"],
+            asked["snapshot"],
+            decode(asked["path"]),
+            decode(asked.get("to", "")),
+            author=requests.author(request),
+        )
+        return JSONResponse(views.snapshot(row))
+
+    async def fork(request: Request) -> Response:
+        asked = await requests.body(request, wire.ForkRequest)
+        made = await parts.notebooks.history.fork(
+            request.path_params["name"],
+            asked["name"],
+            asked.get("snapshot") or NOW,
+            start=asked.get("start", False),
+            author=requests.author(request),
+        )
+        return JSONResponse(views.item(made, front_door=parts.settings.url, problems={}, full=True), 201)
+
+    async def prune(request: Request) -> Response:
+        asked = await requests.body(request, wire.PruneRequest)
+        dry_run = asked.get("dry_run", False)
+        notebook = notebook_of(request)
+        held = parts.workspaces.held(notebook.uid)
+        found = await parts.notebooks.history.prune(notebook.name, dry_run=dry_run)
+        return JSONResponse(views.pruning(found, held, dry_run=dry_run))
+
+    async def hold(request: Request) -> Response:
+        name, snapshot_id = request.path_params["name"], request.path_params["snapshot"]
+        if request.method == "DELETE":
+            await parts.notebooks.history.release(name, snapshot_id)
+            return Response(status_code=204)
+        reason = (await requests.body(request, wire.HoldRequest)).get("reason", "")
+        if len(reason) > MOST_REASON:
+            raise UsageError(f"the reason has more than {MOST_REASON} characters", where=name)
+        await parts.notebooks.history.hold(name, snapshot_id, reason)
         return Response(status_code=204)
 
     return [
@@ -48,4 +120,10 @@ def routes(parts: Parts) -> list[Route]:
         Route("/v1/notebooks/{name}/snapshot", snapshot, methods=["POST"]),
         Route("/v1/notebooks/{name}/rollback", rollback, methods=["POST"]),
         Route("/v1/notebooks/{name}/undo", undo, methods=["POST"]),
+        Route("/v1/notebooks/{name}/files", files, methods=["GET"]),
+        Route("/v1/notebooks/{name}/file", file, methods=["GET"]),
+        Route("/v1/notebooks/{name}/restore", restore, methods=["POST"]),
+        Route("/v1/notebooks/{name}/fork", fork, methods=["POST"]),
+        Route("/v1/notebooks/{name}/prune", prune, methods=["POST"]),
+        Route("/v1/notebooks/{name}/snapshots/{snapshot}/hold", hold, methods=["PUT", "DELETE"]),
     ]

@@ -12,16 +12,20 @@ import pytest
 
 from appliance.api.app import behind_token, build_app
 from appliance.api.parts import Parts
+from appliance.backup.backups import Backups
 from appliance.datasets.datasets import Datasets
 from appliance.datasets.models import Models
+from appliance.datasets.uploads import Uploads
 from appliance.engine.docker import Engine
 from appliance.errors import all_errors
+from appliance.history.measuring import SpaceReports
 from appliance.history.workspaces import Workspaces
 from appliance.notebooks.controller import NotebookController
 from appliance.settings import Settings
 from appliance.state import events, resources
 from appliance.state.db import Database
 from appliance.storage.directory import DirectoryStore
+from appliance.storage.room import Room
 from appliance.telemetry.telemetry import Telemetry
 from appliance.telemetry.types import LogLine, LogQuery
 from appliance.vault.secrets import Secrets
@@ -61,9 +65,12 @@ class House:
             engine=cast(Engine, None),
             datasets=self.datasets,
             models=Models(self.db, store, clock),
+            uploads=Uploads(self.db, store, self.datasets, settings.uploads_dir, clock),
             workspaces=Workspaces(self.db, store, clock),
             telemetry=cast(Telemetry, self.telemetry),
             secrets=Secrets(self.db, home / "key", clock),
+            space=SpaceReports(self.db, store, Room(store, home, low=0, reserve=0), low=0, clock=clock),
+            backups=cast(Backups, None),
             notebooks=cast(NotebookController, None),
             hint=lambda kind, uid: self.hints.append(kind),
             clock=clock,

@@ -20,7 +20,7 @@ README = Path(__file__).parents[3] / "README.md"
 @pytest.mark.parametrize("noun", COMMANDS)
 def test_every_command_can_be_configured(noun: str) -> None:
     module = importlib.import_module(f"appliance.cli.{COMMANDS[noun][0]}")
-    getattr(module, f"configure_{noun}")(argparse.ArgumentParser())
+    getattr(module, f"configure_{noun.replace('-', '_')}")(argparse.ArgumentParser())
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:

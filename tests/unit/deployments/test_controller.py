@@ -14,7 +14,7 @@ from appliance.deployments import prober
 from appliance.deployments.controller import DeploymentController
 from appliance.engine.labels import owner_of
 from appliance.engine.types import Container
-from appliance.errors import SpecError
+from appliance.errors import Conflict, SpecError
 from appliance.settings import Settings
 from appliance.state import events, resources
 from appliance.state.db import Database
@@ -54,6 +54,7 @@ class House:
         self.vault = Secrets(self.db, settings.home / "key", clock)
         self.datasets = Datasets(self.db, self.store, clock)
         self.models = Models(self.db, self.store, clock)
+        self.no_room = ""
         self.controller = self.another()
 
     def another(self) -> DeploymentController:
@@ -72,6 +73,7 @@ class House:
             instance="cafe0001",
             clock=self.clock,
             hint=lambda kind, key: None,
+            no_room=lambda: self.no_room,
             **parts,
         )
 
@@ -236,6 +238,30 @@ async def test_scaling_keeps_the_replicas_that_run(house: House) -> None:
     assert house.running() == [first]
 
 
+async def test_without_room_a_deployment_waits_and_its_deadline_does_not_run(house: House) -> None:
+    house.no_room = "waits for disk space"
+    house.declare(spec("one"))
+    row = await house.run("Pending")
+    assert "waits for disk space" in row.message
+    assert house.engine.containers == {}
+    house.clock.now += 10 * house.settings.deploy_deadline_s
+    row = await house.run("Pending")
+    house.no_room = ""
+    await house.settle()
+    house.no_room = "waits for disk space"
+    house.declare(spec("one", replicas=3))
+    house.clock.now += 10 * house.settings.deploy_deadline_s
+    await house.until(lambda: "waits for disk space" in house.row.message)
+    house.engine.end(house.running("one")[0].id, 137)
+    await house.until(lambda: len(house.served) == 1)
+    await house.until(lambda: len(house.served) == 2)
+    assert len(house.running()) == 2, "the third is new work"
+    house.no_room = ""
+    await house.settle()
+    assert len(house.served) == 3
+    assert "Failed" not in house.reasons
+
+
 async def test_disable_stops_all_and_keeps_the_route_for_the_waiting_page(house: House) -> None:
     house.declare(spec("one"))
     await house.settle()
@@ -323,6 +349,23 @@ async def test_models_are_pinned_for_the_life_of_a_revision(house: House) -> Non
     house.declare(spec("two", replicas=2, models=[{"id": "net", "path": "/opt/net"}]))
     await house.settle()
     assert first.source not in {house.engine.specs[one.id].mounts[0].source for one in house.running()}
+
+
+async def test_a_model_that_serves_cannot_be_deleted_and_its_version_cannot_vanish(house: House) -> None:
+    house.datasets.create("weights")
+    version = await house.datasets.commit(await house.datasets.begin("weights"))
+    model = house.models.register("net", "Custom", version)
+    house.declare(spec("one", replicas=1, models=[{"id": "net", "path": "/opt/net"}]))
+    row = await house.settle()
+    with pytest.raises(Conflict, match=f"deployment {row.name}"):
+        house.models.delete(model.id)
+    with pytest.raises(Conflict, match=f"deployment {row.name}"):
+        await house.datasets.remove(version)
+    with house.db.write() as db:
+        resources.set_desired(db, row.uid, "stopped", now=house.clock())
+    await house.run("Disabled")
+    house.models.delete(model.id)
+    await house.datasets.remove(version)
 
 
 async def test_secrets_reach_the_container_and_nothing_else(house: House) -> None:

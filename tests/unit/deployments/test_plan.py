@@ -64,6 +64,33 @@ def test_the_first_revision_is_prepared_then_made_then_ready() -> None:
     assert (plan.phase, plan.complete, plan.serve, plan.message) == ("Ready", True, (A0, A1), "2 of 2 replicas ready")
 
 
+FULL = "waits for disk space"
+
+
+def test_without_room_nothing_begins_and_its_reason_is_told() -> None:
+    plan = decide(facts(A, prepared="unknown", since=0.0, blocked=FULL), NOW)
+    assert (plan.phase, plan.prepare, plan.make) == ("Pending", False, ())
+    assert FULL in plan.message
+    assert plan.wake is not None, "it must begin by itself"
+    plan = decide(facts(B, A0, A1, stable=A, blocked=FULL), NOW)
+    assert (plan.phase, plan.serve, plan.make, plan.retire) == ("Updating", (A0, A1), (), ())
+    assert FULL in plan.message
+
+
+def test_without_room_what_runs_goes_on_and_is_made_again() -> None:
+    dead = ended(A, 0, ended=NOW - 60)
+    plan = decide(facts(A, dead, A1, stable=A, blocked=FULL), NOW)
+    assert plan.make == (Place(A, 0, 1, 1),)
+    assert FULL not in plan.message
+    plan = decide(facts(A, A1, stable=A, blocked=FULL), NOW)
+    assert plan.make == (Place(A, 0),), "one that somebody removed"
+    more = replace(A, generation=3, replicas=3)
+    plan = decide(facts(more, dead, A1, stable=A, blocked=FULL), NOW)
+    assert plan.make == (Place(more, 0, 1, 1),), "scaled up: the one more waits"
+    fewer = replace(A, generation=3, replicas=1)
+    assert decide(facts(fewer, A0, A1, stable=A, blocked=FULL), NOW).phase == "Ready"
+
+
 def test_an_update_serves_the_old_revision_until_the_new_one_is_whole() -> None:
     plan = decide(facts(B, A0, A1, stable=A), NOW)
     assert (plan.phase, plan.serve, plan.retire) == ("Updating", (A0, A1), ())
