@@ -22,6 +22,7 @@ from tui.kinds import BY_NAME, EVERYWHERE, KINDS, Action, Document, subject
 from tui.listing import Listing
 
 PULSE_S = 1.0
+OF_THE_LISTS = frozenset({"act", "apply", "clear", "details", "down", "filter", "help", "screen", "up"})
 HOLDS_DATA = frozenset({"notebooks", "datasets"})
 
 
@@ -125,7 +126,9 @@ class ApplianceApp(App[None]):
     # -- doing
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """A key is offered only where its screen has the action."""
+        """A key is offered only where its screen has the action; a screen on top of the lists has keys of its own."""
+        if len(self.screen_stack) > 1 and action in OF_THE_LISTS:
+            return False
         if action == "act":
             return bool(self.listing and any(found.verb == parameters[0] for found in self.listing.kind.actions))
         return True

@@ -80,7 +80,10 @@ def test_the_plan_for_a_fresh_machine_installs_everything_with_one_call(places: 
     assert "nothing was changed" in done.stdout
 
 
-@pytest.mark.parametrize("verb", [[], ["demo"], ["test"], ["test", "--openzfs"], ["uninstall"], ["uninstall", "--purge"]])
+VERBS = ([], ["demo"], ["test"], ["test", "--openzfs"], ["uninstall"], ["uninstall", "--purge"])
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_a_dry_run_changes_nothing(places: dict[str, str], verb: list[str], tmp_path: Path) -> None:
     done = install(places, *verb, "--dry-run")
 

@@ -16,6 +16,7 @@ from appliance.errors import Conflict, DaemonDown
 from tui.app import ApplianceApp
 from tui.dialogs import AskScreen, LogScreen, TextScreen
 from tui.feed import Feed
+from tui.history import HistoryScreen
 from tui.home import Home
 from tui.kinds import KINDS, matches
 
@@ -59,6 +60,9 @@ class FakeClient:
         if self.refuse:
             raise Conflict(f"no {HOSTILE}", hint="wait")
         return {}
+
+    def history(self, name: str) -> Any:
+        return []
 
     def start_run(self, name: str) -> Any:
         self.asked.append(("run", name))
@@ -299,3 +303,16 @@ async def test_every_screen_fits_a_small_terminal(app: ApplianceApp, client: Fak
 )
 def test_a_filter_is_words_and_words_it_must_not_have(wanted: str, found: bool) -> None:
     assert matches(("pear", "Running"), wanted) is found
+
+
+async def test_a_screen_on_top_takes_no_keys_of_the_list_below(app: ApplianceApp, client: FakeClient) -> None:
+    client.rows["notebooks"] = [item("nb")]
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await on(pilot, app, "notebooks")
+        await pilot.press("h")
+        await at_rest(pilot, app)
+        assert isinstance(app.screen, HistoryScreen)
+        await pilot.press("x", "a", "3")
+        await at_rest(pilot, app)
+        assert isinstance(app.screen, HistoryScreen)
+        assert not [asked for asked in client.asked if asked[0] == "stop"]
