@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from appliance import paths
 from appliance.errors import NotFound
-from appliance.history.diff import walk
+from appliance.history.diff import unchanged, walk
 from appliance.history.diff.tree import Options
 from appliance.history.workspaces import NOW, Workspaces
 from appliance.storage.pinning import parts_of
@@ -50,7 +51,9 @@ async def comparing(
     under = "/".join(parts_of(paths.decode(path)))
     async with workspaces.view(uid, older) as before, workspaces.view(uid, newer) as after:
         hints = None if checksum or under else await workspaces.hints(uid, older, newer)
-        options = Options(checksum=checksum, under=under, most=most)
+        times = [workspaces.find(uid, moment).created for moment in (older, newer) if moment != NOW]
+        doubt_ns = unchanged.doubt_ns(min(times, default=time.time()))
+        options = Options(checksum=checksum, under=under, most=most, doubt_ns=doubt_ns)
         async with walk.walking(before, after, options, hints) as lines:
             yield lines
 

@@ -1,7 +1,8 @@
 """Which removed files came back as added ones under another name, and which of them as whole directories. Pure.
 
 A rename is a pair with the same kind, size and modification time in nanoseconds that holds the same bytes. Where the
-inode is the same too, in one lineage of ZFS, the bytes need not be read.
+inode is the same too, in one lineage of ZFS, the bytes need not be read, unless the clock tells whole seconds only: ZFS
+gives the number of a removed file to the next one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+SECOND_NS = 1_000_000_000
 TRIES = 8
 """Files of one size and time whose bytes are read to find the one that moved: an unpacked archive has thousands."""
 
@@ -67,7 +69,10 @@ class _Waiting:
         if not alike:
             return None
         known = self._inodes.get(entry[1:])
-        found = known if known and known.path in alike else self._search(alike, entry, same)
+        if known and known.path in alike and (not entry.size or entry.mtime_ns % SECOND_NS or same(known, entry)):
+            found: Held | None = known
+        else:
+            found = self._search(alike, entry, same)
         if found:
             del alike[found.path]
         return found

@@ -44,6 +44,8 @@ class Options:
     """Only this path and what is below it, with surrogates for odd bytes."""
     most: int = 100_000
     """Changes that are told."""
+    doubt_ns: int = 1 << 62
+    """A file with a later modification time is read, see `unchanged`."""
     hints: bool = False
     """Paths that may differ are read from standard input, each ended by NUL; nothing else is looked at."""
 
@@ -201,7 +203,7 @@ class Comparison:
             self._telling.in_time()
         try:
             was, now = look(level.before, name), look(level.after, name)
-            if was and now and not self._options.checksum and unchanged.is_as_it_was(was, now):
+            if was and now and not self._options.checksum and unchanged.is_as_it_was(was, now, self._options.doubt_ns):
                 return None
             if was and now and stat.S_IFMT(was.st_mode) == stat.S_IFMT(now.st_mode):
                 return self._both(level, name, path, was, now)
@@ -219,7 +221,14 @@ class Comparison:
         kind = _kind(was)
         note = unchanged.metadata(was, now)
         try:
-            differs = unchanged.differs(level.before, level.after, name, was, now, checksum=self._options.checksum)
+            differs = unchanged.differs(
+                (level.before, level.after),
+                name,
+                was,
+                now,
+                checksum=self._options.checksum,
+                doubt_ns=self._options.doubt_ns,
+            )
         except FileNotFoundError:
             differs = True  # it has become something else since it was looked at
         if note or differs:

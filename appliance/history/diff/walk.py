@@ -44,6 +44,7 @@ async def walking(
         "checksum": options.checksum,
         "under": paths.encode(options.under),
         "most": options.most,
+        "doubt_ns": options.doubt_ns,
         "hints": hints is not None,
     }
     with tempfile.TemporaryFile() as given:

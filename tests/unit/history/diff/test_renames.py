@@ -41,6 +41,13 @@ def test_an_inode_that_was_given_again_is_no_rename() -> None:
     assert told(pair([file("a", time_=1, inode=7)], [file("b", time_=2, inode=7)], never)) == (set(), {"a"}, {"b"})
 
 
+def test_a_clock_of_whole_seconds_does_not_prove_it() -> None:
+    second = 1_000_000_000
+    was, now = file("a", time_=second, inode=7), file("b", time_=second, inode=7)
+    assert told(pair([was], [now], lambda was, now: False)) == (set(), {"a"}, {"b"})
+    assert told(pair([was], [now], always)) == ({("a", "b")}, set(), set())
+
+
 def test_other_bytes_are_no_rename() -> None:
     assert told(pair([file("a")], [file("b", inode=1)], lambda was, now: False)) == (set(), {"a"}, {"b"})
 

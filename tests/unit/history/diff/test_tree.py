@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from appliance import paths
-from appliance.history.diff import content, tree
+from appliance.history.diff import content, tree, unchanged
 from appliance.history.diff.tree import Comparison, Options
 from tests.unit.storage.trees import ODD_NAMES, fill
 
@@ -143,6 +143,17 @@ def test_only_checksum_sees_a_time_that_was_set_back(pair: tuple[Path, Path]) ->
     os.utime(after / "plain", ns=(status.st_atime_ns, status.st_mtime_ns))
     assert told(before, after) == set()
     assert told(before, after, checksum=True) == {"changed plain", "changed deep/hard"}
+
+
+def test_what_was_written_just_before_the_older_moment_is_read(pair: tuple[Path, Path]) -> None:
+    """A coarse clock gives what is written just after it the same time."""
+    before, after = pair
+    (after / "plain").write_bytes(b"HELLO\n")
+    for root in pair:
+        os.utime(root / "plain", ns=(5 * 10**9, 5 * 10**9))
+    changed = {"changed plain", "changed deep/hard"}
+    assert told(before, after, doubt_ns=unchanged.doubt_ns(5.9)) == changed
+    assert told(before, after, doubt_ns=unchanged.doubt_ns(60.0)) == set()
 
 
 def test_hard_links_to_the_older_moment_are_the_same_file_unseen(tmp_path: Path) -> None:
