@@ -377,9 +377,13 @@ class Datasets:
             raise Conflict(f"{tag!r} always means a version itself, it cannot be a tag", hint="use another word")
 
     async def _let_go(self, volume: str) -> None:
-        """Destroy the volume unless a row still points to it."""
-        if not versions.of_volume(self._db.read, volume):
+        """Destroy the volume unless a row still points to it. What refuses is left for a sweep: its rows are gone."""
+        if versions.of_volume(self._db.read, volume):
+            return
+        try:
             await in_thread(self._store.destroy, volume)
+        except (Conflict, StorageError) as error:
+            log.warning("volume %s stays until the next sweep: %s", volume, error)
 
     def _open_id(self, uid: str, run: str, job: str, token: str) -> str:
         if not run:

@@ -25,7 +25,7 @@ import anyio
 from appliance.datasets import children
 from appliance.datasets.datasets import Datasets
 from appliance.datasets.settling import ARRIVING
-from appliance.errors import Conflict, NotFound
+from appliance.errors import Conflict, NotFound, TooLarge
 from appliance.state import versions
 from appliance.state.db import Database
 from appliance.state.versions import Version
@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 KEPT_S = 7 * 24 * 3600.0
 """How long an upload that nobody goes on with is kept."""
+MOST_MANIFEST = 512 << 20
+"""Bytes of a manifest: some three million files. It is held in memory while it is compared."""
 DESCRIPTION = "upload.json"
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 """Another one than before: the machine was down meanwhile, and what was not on its disk is lost."""
@@ -209,6 +211,10 @@ def _name(version: Version) -> str:
 
 def _append(path: Path, content: bytes, *, anew: bool) -> None:
     with path.open("wb" if anew else "ab") as file:
+        if file.tell() + len(content) > MOST_MANIFEST:
+            raise TooLarge(
+                f"a manifest has at most {MOST_MANIFEST >> 20} MiB", hint="put the folder in parts, or as an archive"
+            )
         file.write(content)
         if content and not content.endswith(b"\n"):
             file.write(b"\n")

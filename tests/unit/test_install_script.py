@@ -80,7 +80,7 @@ def test_the_plan_for_a_fresh_machine_installs_everything_with_one_call(places: 
     assert "nothing was changed" in done.stdout
 
 
-VERBS = ([], ["demo"], ["test"], ["test", "--openzfs"], ["uninstall"], ["uninstall", "--purge"])
+VERBS: tuple[list[str], ...] = ([], ["demo"], ["test"], ["test", "--openzfs"], ["uninstall"], ["uninstall", "--purge"])
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -38,6 +38,7 @@ def routes(parts: Parts) -> list[Route]:
 
     async def missing(request: Request) -> Response:
         """Lines of the manifest, as the manifest of a version has them; `first` and `last` mark the ends of it."""
+        parts.space.demand("this part of the upload")
         found = await parts.uploads.missing(
             version_of(request),
             request.stream(),

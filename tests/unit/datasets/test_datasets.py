@@ -265,3 +265,24 @@ async def test_models_that_make_no_sense_are_refused(datasets: Datasets, models:
         models.register("../m", "Custom", version)
     with pytest.raises(NotFound):
         models.resolve("m")
+
+
+async def test_a_volume_that_cannot_go_yet_is_left_for_the_sweep(
+    datasets: Datasets, store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uid = datasets.create("d").uid
+    first, second = await written(datasets, "d", "one"), await written(datasets, "d", "two")
+    destroy = store.destroy
+
+    def refuse(volume: str) -> None:
+        if volume == first.volume:
+            raise Conflict("a backup reads it")
+        destroy(volume)
+
+    monkeypatch.setattr(store, "destroy", refuse)
+    await datasets.destroy(uid)
+    assert store.volumes() == [first.volume]
+    assert second.volume not in store.volumes()
+    monkeypatch.undo()
+    await datasets.sweep()
+    assert store.volumes() == []

@@ -15,7 +15,7 @@ import pytest
 from appliance.datasets import children
 from appliance.datasets.datasets import Datasets
 from appliance.datasets.uploads import KEPT_S, Upload, Uploads
-from appliance.errors import Conflict, NotFound, UsageError
+from appliance.errors import Conflict, NotFound, TooLarge, UsageError
 from appliance.packs import build
 from appliance.packs.entry import Entry
 from appliance.packs.tree import Tree, walk
@@ -356,6 +356,15 @@ async def test_a_manifest_that_is_none_is_refused(uploads: Uploads, lines: bytes
     version, _ = await uploads.open("d", Upload("x"))
     with pytest.raises(UsageError):
         await uploads.missing(version, body(lines), first=True, last=True)
+
+
+async def test_a_manifest_is_bounded_in_all_its_parts(uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.datasets.uploads.MOST_MANIFEST", 100)
+    version, _ = await uploads.open("d", Upload("x"))
+    line = b'["a","f",1,1,0,""]\n'
+    await uploads.missing(version, body(line * 3), first=True, last=False)
+    with pytest.raises(TooLarge):
+        await uploads.missing(version, body(line * 3), first=False, last=False)
 
 
 async def test_a_program_that_dies_is_told_and_one_that_is_given_up_ends(tmp_path: Path) -> None:
