@@ -151,7 +151,7 @@ class Archive:
 
     async def _let_go(self, planned: Planned) -> None:
         if not planned.name.startswith(PASSING):
-            self._store.gate.unpin([planned.name])
+            self._store.gate.unpin(self._staged.id, [planned.name])
         if planned.live:
             await in_thread(self._store.destroy_snapshot, planned.name, self._staged.snapshot)
 

@@ -7,6 +7,7 @@ home that nobody needs. In the target a backup that never ended is no point; the
 from __future__ import annotations
 
 import asyncio
+import calendar
 import logging
 import secrets
 import time
@@ -14,15 +15,22 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import anyio
+
 from appliance.backup.archive import Progress
+from appliance.backup.point import ID, PREFIX
+from appliance.backup.target import Target
 from appliance.backup.work import ZFS, Work
 from appliance.errors import ApplianceError, Conflict, NotFound, UsageError
 from appliance.settings import Settings
 from appliance.state import backups, events
 from appliance.state.backups import CANCELED, FAILED, RUNNING, SUCCEEDED, Backup
 from appliance.state.db import Database
+from appliance.storage import zfs_send
 
 log = logging.getLogger(__name__)
+
+_TIME = "%Y%m%dT%H%M%SZ"
 
 
 @dataclass(slots=True)
@@ -48,20 +56,17 @@ class Backups:
         self._clock = clock
         self._run: Run | None = None
 
-    def start(self, target: str, *, verify: bool = False, keep: int = 0) -> Backup:
-        """Begin, and return at once. `keep` > 0 removes all points but the newest so many afterwards.
+    async def start(self, target: str, *, verify: bool = False, keep: int = 0) -> Backup:
+        """Begin; how it goes on is followed. `keep` > 0 removes all points but the newest so many afterwards.
 
         Raises UsageError for a target that cannot be one, Conflict while another backup runs.
         """
-        if self._run is not None:
-            raise Conflict(
-                f"backup {self._run.row.id} runs already",
-                where=self._run.row.target,
-                hint="wait for its end, or cancel it: `appliance backups` lists them",
-            )
-        self._check(target, verify=verify)
+        self._check_alone()
+        await self._check(target, verify=verify)
+        newest = await _newest(target)
+        self._check_alone()  # the target may have taken its time
         now = self._clock()
-        row = Backup(new_id(now), target, RUNNING, "", 0, now, None)
+        row = Backup(new_id(now, newest), target, RUNNING, "", 0, now, None)
         with self._db.write() as db:
             backups.add(db, row)
         work = self._work.verify(row, self._tell) if verify else self._work.back_up(row, keep, self._tell)
@@ -156,7 +161,15 @@ class Backups:
         except ApplianceError as error:
             log.error("how backup %s ended cannot be stored: %s", row.id, error)
 
-    def _check(self, target: str, *, verify: bool) -> None:
+    def _check_alone(self) -> None:
+        if self._run is not None:
+            raise Conflict(
+                f"backup {self._run.row.id} runs already",
+                where=self._run.row.target,
+                hint="wait for its end, or cancel it: `appliance backups` lists them",
+            )
+
+    async def _check(self, target: str, *, verify: bool) -> None:
         if target.startswith(ZFS):
             if not self._on_zfs:
                 raise UsageError(
@@ -170,7 +183,8 @@ class Backups:
         path = Path(target)
         if not path.is_absolute():
             raise UsageError(f"a target is an absolute path or zfs:POOL/DATASET, not {target!r}")
-        place, home = path.resolve(), self._settings.home.resolve()
+        place = await anyio.to_thread.run_sync(path.resolve, abandon_on_cancel=True)
+        home = self._settings.home.resolve()
         if place == home or home in place.parents:
             raise UsageError(
                 "the target lies in the home that is to be backed up",
@@ -187,9 +201,32 @@ class Backups:
         return replace(row, bytes=self._run.progress.written) if self._run and self._run.row.id == row.id else row
 
 
-def new_id(now: float) -> str:
-    """Sorts by time."""
-    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{secrets.token_hex(3)}"
+def new_id(now: float, newest: str = "") -> str:
+    """Sorts by time, and after `newest`, the id of a clock that may have been ahead."""
+    made = f"{time.strftime(_TIME, time.gmtime(now))}-{secrets.token_hex(3)}"
+    if made > newest:
+        return made
+    try:
+        after = calendar.timegm(time.strptime(newest.partition("-")[0], _TIME)) + 1
+    except ValueError:  # it has the form of a time and is none: nothing comes after it
+        return made
+    return f"{time.strftime(_TIME, time.gmtime(after))}-{secrets.token_hex(3)}"
+
+
+async def _newest(target: str) -> str:
+    """Id of the newest point there; empty: there is none. A target that cannot be read is told by the backup itself."""
+    try:
+        if target.startswith(ZFS):
+            names = await zfs_send.points(target.removeprefix(ZFS))
+            ids = [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
+        else:
+            ids = await anyio.to_thread.run_sync(Target(Path(target)).ids, abandon_on_cancel=True)
+    except NotFound:
+        return ""
+    except ApplianceError as error:
+        log.warning("it is not known which points there are: %s", error)
+        return ""
+    return max((found for found in ids if ID.fullmatch(found)), default="")
 
 
 def _in_one_line(error: ApplianceError) -> str:

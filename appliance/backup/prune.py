@@ -1,7 +1,7 @@
 """Let old points of a backup go, and whatever only they had.
 
-Runs in a program of its own, see `child`. Asked on stdin: `target`, and `keep`, the number of points that stay. The
-caller has the lock for writing.
+Runs in a program of its own, see `child`. Asked on stdin: `target`, `keep`, the number of points that stay, and `new`,
+the point that stays whatever its time says. The caller has the lock for writing.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.backup.check import chunks
+from appliance.backup.manifest import DIGEST
 from appliance.backup.objects import MANIFESTS, OBJECTS, sync
 from appliance.backup.target import POINTS, Target
 
@@ -19,7 +20,8 @@ def work(asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The points go first: a kill leaves objects that nobody names, and the next pruning removes them."""
     target = Target.open(Path(asked["target"]))
     for point_id in target.ids()[: -int(asked["keep"])]:
-        (target.path / POINTS / f"{point_id}.json").unlink()
+        if point_id != asked["new"]:
+            (target.path / POINTS / f"{point_id}.json").unlink()
     sync(target.path)
     manifests = {tree.manifest for point in target.points() for tree in point.trees}
     objects: set[bytes] = set()
@@ -32,11 +34,13 @@ def work(asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _sweep(folder: Path, named: set[bytes]) -> int:
-    """Bytes that came back."""
+    """Bytes that came back. What a file manager or a person has put there stays."""
     freed = 0
     for shelf in folder.iterdir():
+        if shelf.is_symlink() or not shelf.is_dir():
+            continue
         for path in shelf.iterdir():
-            if bytes.fromhex(path.name) not in named:
+            if DIGEST.fullmatch(path.name) and bytes.fromhex(path.name) not in named:
                 freed += path.stat().st_size
                 path.unlink()
     return freed

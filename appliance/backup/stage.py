@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.backup.point import HOME_FILES, PREFIX, ROOM
+from appliance.errors import ApplianceError
 from appliance.settings import Settings
 from appliance.state import snapshots, versions
 from appliance.state.db import Database, copy_database
@@ -60,27 +62,49 @@ def home_of(point_id: str) -> str:
     return f"{ROOM}/home/{point_id}"
 
 
-def freeze(store: Store, settings: Settings, point_id: str, *, whole: bool) -> Staged:
-    """Blocking, in one thread. The volumes that are `pinned` stay so afterwards, until somebody unpins them.
+class Stopped(ApplianceError):
+    """Whoever wanted the point has stopped it."""
 
-    `whole` freezes every volume; else those that never change again are archived as they are.
+
+def freeze(store: Store, settings: Settings, point_id: str, stop: threading.Event, *, whole: bool) -> Staged:
+    """Blocking, in one thread. The volumes that are `pinned` stay so for `point_id`, until somebody unpins them.
+
+    `whole` freezes every volume; else those that never change again are archived as they are. Once `stop` is set it
+    raises Stopped, after the volume that it is at.
     """
+    _go_on(stop)
     home = home_of(point_id)
     folder = store.create(home)
     folder.chmod(0o700)
     with store.gate.quiet():
         copy_database(settings.state_file, folder / "state.db")
         names = in_order(name for name in store.volumes() if not name.startswith(f"{ROOM}/"))
-        store.gate.pin(names)
+        store.gate.pin(point_id, names)
     try:
         planned = _read(folder / "state.db", names)
-        store.snapshot_all([row.name for row in planned if whole or row.live], snapshot_of(point_id))
+        _freeze(store, [row.name for row in planned if whole or row.live], snapshot_of(point_id), stop)
         _copy_files(settings, folder)
     except BaseException:
-        store.gate.unpin(names)
+        store.gate.unpin(point_id)
         raise
-    store.gate.unpin(set(names) - set(pinned(planned)))
+    store.gate.unpin(point_id, set(names) - set(pinned(planned)))
     return Staged(point_id, home, folder, tuple(planned))
+
+
+def _freeze(store: Store, volumes: list[str], snapshot: str, stop: threading.Event) -> None:
+    """All at one instant where the store can. Else each is a copy, and there is time to stop in between."""
+    if store.info().instant:
+        store.snapshot_all(volumes, snapshot)
+    else:
+        for volume in volumes:
+            _go_on(stop)
+            store.snapshot(volume, snapshot)
+    _go_on(stop)
+
+
+def _go_on(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise Stopped("the backup was stopped before it had its point", hint="begin it again")
 
 
 def _copy_files(settings: Settings, folder: Path) -> None:

@@ -119,7 +119,8 @@ class Target:
     def ids(self) -> list[str]:
         """Oldest first."""
         folder = self.path / POINTS
-        found = [entry.name.removesuffix(".json") for entry in folder.iterdir()] if folder.is_dir() else []
+        with _plain_words(self.path):
+            found = [entry.name.removesuffix(".json") for entry in folder.iterdir()] if folder.is_dir() else []
         return sorted(name for name in found if ID.fullmatch(name))
 
     def point(self, point_id: str) -> Point:

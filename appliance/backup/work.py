@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
-from contextlib import suppress
+import threading
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import anyio
@@ -13,7 +14,7 @@ import anyio
 from appliance.backup import child
 from appliance.backup.archive import Archive, Progress
 from appliance.backup.point import PREFIX, ROOM
-from appliance.backup.stage import Staged, freeze, pinned, snapshot_of
+from appliance.backup.stage import Staged, freeze, snapshot_of
 from appliance.backup.target import Target
 from appliance.datasets import uses
 from appliance.datasets.datasets import Datasets
@@ -25,7 +26,7 @@ from appliance.state.backups import SUCCEEDED, Backup
 from appliance.state.db import Database
 from appliance.storage import zfs_send
 from appliance.storage.base import Store
-from appliance.storage.threads import in_thread
+from appliance.storage.threads import ended, in_thread
 from appliance.storage.zfs import ZfsStore
 from appliance.telemetry.telemetry import Telemetry
 
@@ -70,15 +71,14 @@ class Work:
             self._hold_versions(row)
             tell(Progress("takes the point"))
             zfs = row.target.startswith(ZFS)
-            staged = await in_thread(freeze, self._store, self._settings, row.id, whole=zfs)
+            staged = await self._freeze(row, whole=zfs)
             tell(Progress("copies the logs"))
             await self._telemetry.copy(staged.folder)
             answer = await (self._send if zfs else self._archive)(row, staged, keep, tell)
             done = True
             return answer
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._let_go(row, staged, done=done)
+            await self._at_the_end(row, staged, done=done)
 
     async def verify(self, row: Backup, tell: Tell) -> tuple[str, int]:
         """Raises Damaged where something is not what was written."""
@@ -87,9 +87,8 @@ class Work:
         def listen(answer: child.Answer) -> None:
             tell(Progress("checking every byte", int(answer["trees"]), int(answer["of"]), int(answer["read"])))
 
-        with target.lock(write=False):
-            async with child.started("check") as program:
-                answer = await program.ask({"target": row.target}, listen)
+        async with _locked(target, write=False), child.started("check") as program:
+            answer = await program.ask({"target": row.target}, listen)
         return f"all {answer['points']} points are whole: {size(int(answer['read']))} checked", 0
 
     async def sweep(self) -> None:
@@ -105,7 +104,7 @@ class Work:
 
     async def _archive(self, row: Backup, staged: Staged, keep: int, tell: Tell) -> tuple[str, int]:
         target = await anyio.to_thread.run_sync(Target.create, Path(row.target), self._origin)
-        with target.lock(write=True):
+        async with _locked(target, write=True):
             await anyio.to_thread.run_sync(target.clear)
             frozen = not (await in_thread(self._store.info)).instant
             async with child.started("pack") as program:
@@ -114,7 +113,7 @@ class Work:
             if keep:
                 tell(Progress("removes old points", written=archive.written))
                 async with child.started("prune") as program:
-                    await program.ask({"target": row.target, "keep": keep}, lambda _: None)
+                    await program.ask({"target": row.target, "keep": keep, "new": row.id}, lambda _: None)
         return f"{len(point.volumes)} volumes, {size(point.bytes)} in all, {size(archive.written)} new", archive.written
 
     async def _send(self, row: Backup, staged: Staged, keep: int, tell: Tell) -> tuple[str, int]:
@@ -155,12 +154,31 @@ class Work:
                 target = uses.target(version.dataset, version.version)
                 holds.put(db, holds.Hold(target, f"{OWNER}{row.id}", "it is being backed up", row.created))
 
+    async def _freeze(self, row: Backup, *, whole: bool) -> Staged:
+        """A cancellation waits for the volume that is being frozen, and for no other."""
+        stop = threading.Event()
+        freezing = asyncio.ensure_future(in_thread(freeze, self._store, self._settings, row.id, stop, whole=whole))
+        try:
+            return await asyncio.shield(freezing)
+        except asyncio.CancelledError:
+            stop.set()
+            await ended(freezing)
+            raise
+
+    async def _at_the_end(self, row: Backup, staged: Staged | None, *, done: bool) -> None:
+        """Let go, all of it, however often the caller is cancelled; how the backup has ended is decided by then."""
+        letting_go = asyncio.ensure_future(self._let_go(row, staged, done=done))
+        try:
+            await asyncio.shield(letting_go)
+        except asyncio.CancelledError:
+            await ended(letting_go)
+            letting_go.result()
+
     async def _let_go(self, row: Backup, staged: Staged | None, *, done: bool) -> None:
         with self._db.write() as db:
             holds.release_all(db, f"{OWNER}{row.id}")
-        if staged:
-            self._store.gate.unpin(pinned(staged.volumes))
-        kept = self._kept(ended=row if done else None)
+        self._store.gate.unpin(row.id)
+        kept = self._kept(ended=row if done else None, unsent="" if staged else row.id)
         if staged and row.target.startswith(ZFS):
             kept.add(staged.snapshot)
         await self._clear(kept)
@@ -177,14 +195,17 @@ class Work:
         except ApplianceError as error:
             log.warning("what the backup has left is tried again at the next start: %s", error)
 
-    def _kept(self, *, ended: Backup | None = None) -> set[str]:
+    def _kept(self, *, ended: Backup | None = None, unsent: str = "") -> set[str]:
         """Of each dataset that was sent to the last point, where the next increment begins, and a later attempt.
 
-        `ended` has just been sent: it takes the place of what there was at its target.
+        `ended` has just been sent: it takes the place of what there was at its target. Of `unsent`, an id, nothing is
+        in its target.
         """
         newest: dict[str, list[Backup]] = {}
         for row in backups.every(self._db.read):
-            if row.target.startswith(ZFS) and (ended is None or row.target != ended.target):
+            if row.id == unsent or (ended and row.target == ended.target):
+                continue
+            if row.target.startswith(ZFS):
                 newest.setdefault(row.target, []).append(row)
         kept = set()
         for rows in newest.values():
@@ -194,13 +215,41 @@ class Work:
 
 
 def _clear(store: Store, kept: Collection[str]) -> None:
-    for volume in store.volumes():
-        if volume.startswith(f"{ROOM}/home/"):
+    """The homes first: they hold the key of the secrets. What one volume has left keeps no other from its turn."""
+    volumes = store.volumes()
+    homes = [volume for volume in volumes if volume.startswith(f"{ROOM}/home/")]
+    for volume in homes:
+        with _later(volume):
             store.destroy(volume)
-            continue
-        for snapshot in store.snapshots(volume):
-            if snapshot.startswith(PREFIX) and snapshot not in kept:
-                store.destroy_snapshot(volume, snapshot)
+    for volume in sorted(set(volumes) - set(homes)):
+        with _later(volume):
+            for snapshot in store.snapshots(volume):
+                if snapshot.startswith(PREFIX) and snapshot not in kept:
+                    store.destroy_snapshot(volume, snapshot)
+
+
+@contextmanager
+def _later(volume: str) -> Iterator[None]:
+    try:
+        yield
+    except NotFound as error:
+        log.debug("volume %s went away meanwhile: %s", volume, error)
+    except ApplianceError as error:
+        log.warning("what the backup has left of volume %s is tried again at the next start: %s", volume, error)
+
+
+@asynccontextmanager
+async def _locked(target: Target, *, write: bool) -> AsyncIterator[None]:
+    """The lock of a target that may hang: in threads. Where the caller is cancelled while one waits, the lock is freed
+    with the last reference to it."""
+    lock = target.lock(write=write)
+    await anyio.to_thread.run_sync(lock.__enter__)
+    try:
+        yield
+    finally:
+        freeing = asyncio.ensure_future(anyio.to_thread.run_sync(lock.__exit__, None, None, None))
+        with suppress(asyncio.CancelledError):  # how the work has ended is decided by then
+            await asyncio.shield(freeing)
 
 
 def _present(store: Store, staged: Staged) -> list[str]:

@@ -21,7 +21,7 @@ import secrets
 import shutil
 import threading
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from appliance.errors import NoSpace, NotFound, StorageError
@@ -71,7 +71,9 @@ class DirectoryStore:
         if not home.is_dir():
             self._check_place(volume)
             with self._made(home) as temporary:
-                (temporary / "live").mkdir(mode=0o755)
+                live = temporary / "live"
+                live.mkdir()
+                live.chmod(0o755)  # a container may run as anybody, whatever the umask of the daemon
                 (temporary / "snapshots").mkdir()
                 give(temporary / "live", owner)
         return home / "live"
@@ -82,7 +84,7 @@ class DirectoryStore:
     def path(self, volume: str) -> Path:
         live = self._home(volume) / "live"
         if not live.is_dir():
-            raise NotFound(f"there is no volume {volume!r}", where=str(self.root), hint="it was deleted, or never made")
+            raise self._missing(volume)
         return live
 
     def snapshot(self, volume: str, snapshot: str) -> None:
@@ -102,8 +104,8 @@ class DirectoryStore:
                     self._settle(home / "snapshots")
 
     def snapshots(self, volume: str) -> list[str]:
-        folder = self.path(volume).parent / "snapshots"
-        return [entry.name.split("@", 1)[1] for entry in sorted(folder.iterdir(), key=_number)]
+        home = self.path(volume).parent
+        return [entry.name.split("@", 1)[1] for entry in sorted(self._moments(home), key=_number)]
 
     def clone(self, volume: str, snapshot: str, new: str) -> Path:
         home = self._home(new)
@@ -137,14 +139,19 @@ class DirectoryStore:
 
     def destroy_snapshot(self, volume: str, snapshot: str) -> None:
         check_snapshot(snapshot)
-        with self.gate.destroying(volume):
-            if self.exists(volume) and (found := self._find(volume, snapshot)):
-                self._discard(found)
+        grave = None
+        with self.gate.destroying(volume), suppress(NotFound):
+            if found := self._find(volume, snapshot):
+                grave = self._bury(found)
+        if grave:
+            _remove(grave)
 
     def destroy(self, volume: str) -> None:
         """Clones are copies: nothing is in the way."""
         with self.gate.destroying(volume):
-            self._discard(self._home(volume))
+            grave = self._bury(self._home(volume))
+        if grave:
+            _remove(grave)
 
     @contextmanager
     def view(self, volume: str, snapshot: str) -> Iterator[Path]:
@@ -216,7 +223,17 @@ class DirectoryStore:
         raise NotFound(f"volume {volume!r} has no snapshot {snapshot!r}", hint="it was pruned, or never taken")
 
     def _newest(self, home: Path) -> Path | None:
-        return max((home / "snapshots").iterdir(), key=_number, default=None)
+        return max(self._moments(home), key=_number, default=None)
+
+    def _moments(self, home: Path) -> list[Path]:
+        """Its frozen directories, in no order. Raises NotFound, also where the volume goes away meanwhile."""
+        try:
+            return list((home / "snapshots").iterdir())
+        except FileNotFoundError:
+            raise self._missing(home.name.replace(_SLASH, "/")) from None
+
+    def _missing(self, volume: str) -> NotFound:
+        return NotFound(f"there is no volume {volume!r}", where=str(self.root), hint="it was deleted, or never made")
 
     def _next_number(self, home: Path) -> int:
         newest = self._newest(home)
@@ -283,7 +300,7 @@ class DirectoryStore:
             os.close(opened)
 
     def _find(self, volume: str, snapshot: str) -> Path | None:
-        for entry in (self._home(volume) / "snapshots").iterdir():
+        for entry in self._moments(self._home(volume)):
             match = _SNAPSHOT.fullmatch(entry.name)
             if match and match["name"] == snapshot:
                 return entry
@@ -310,15 +327,16 @@ class DirectoryStore:
             except OSError:
                 _clean(temporary)
 
-    def _discard(self, path: Path) -> None:
+    def _bury(self, path: Path) -> Path | None:
+        """The rename that destroys it. What is in the grave is nobody's, and is removed outside the gate."""
         grave = self._temporary / secrets.token_hex(8)
         with self._looking.nobody(path):
             try:
                 path.rename(grave)
             except FileNotFoundError:
-                return
+                return None
         self._settle(path.parent)
-        _remove(grave)
+        return grave
 
 
 def _number(snapshot: Path) -> int:

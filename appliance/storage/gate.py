@@ -13,6 +13,9 @@ from contextlib import contextmanager
 
 from appliance.errors import Conflict
 
+WAIT_S = 60.0
+"""How long a destruction waits while a backup takes its point."""
+
 
 class Gate:
     """Of one store, in one process. For its threads."""
@@ -21,14 +24,15 @@ class Gate:
         self._changed = threading.Condition()
         self._destroying = 0
         self._quiet = False
-        self._pinned: set[str] = set()
+        self._pinned: dict[str, set[str]] = {}
+        """Owner -> what it has pinned."""
 
     @contextmanager
     def destroying(self, volume: str) -> Iterator[None]:
-        """Around every destruction of a volume or of its snapshots. Raises Conflict for a pinned one."""
+        """Around every destruction of a volume or of its snapshots. Conflict for a pinned one, and after WAIT_S."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._quiet)
-            if volume in self._pinned:
+            loud = self._changed.wait_for(lambda: not self._quiet, WAIT_S)
+            if not loud or any(volume in pinned for pinned in self._pinned.values()):
                 raise Conflict(
                     f"a backup reads volume {volume!r}",
                     hint="it is tried again when the backup has ended; `appliance backups` shows how far it is",
@@ -55,11 +59,14 @@ class Gate:
                 self._quiet = False
                 self._changed.notify_all()
 
-    def pin(self, volumes: Iterable[str]) -> None:
+    def pin(self, owner: str, volumes: Iterable[str]) -> None:
         with self._changed:
-            self._pinned.update(volumes)
+            self._pinned.setdefault(owner, set()).update(volumes)
 
-    def unpin(self, volumes: Iterable[str]) -> None:
-        """What is not pinned stays so."""
+    def unpin(self, owner: str, volumes: Iterable[str] | None = None) -> None:
+        """None: all that `owner` has pinned. What is not pinned stays so."""
         with self._changed:
-            self._pinned.difference_update(volumes)
+            left = self._pinned.pop(owner, set())
+            left.difference_update(left if volumes is None else volumes)
+            if left:
+                self._pinned[owner] = left

@@ -87,9 +87,9 @@ async def test_what_was_sent_is_kept_on_both_sides_and_goes_on(tmp_path: Path, z
 async def test_only_zfs_is_sent(tmp_path: Path, zfs_dataset: str) -> None:
     async with opened(tmp_path / "home", {}) as rooms:
         with pytest.raises(UsageError):
-            rooms.backups.start(f"zfs:{zfs_dataset}/backup")
+            await rooms.backups.start(f"zfs:{zfs_dataset}/backup")
     async with opened(tmp_path / "zfs", on(f"{zfs_dataset}/a")) as rooms:
         with pytest.raises(UsageError, match="checks its data by itself"):
-            rooms.backups.start(f"zfs:{zfs_dataset}/backup", verify=True)
+            await rooms.backups.start(f"zfs:{zfs_dataset}/backup", verify=True)
         ended = await rooms.back_up(f"zfs:{zfs_dataset}/a/volumes/inside")
         assert ended.phase == "Failed"

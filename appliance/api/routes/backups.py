@@ -31,7 +31,7 @@ def routes(parts: Parts) -> list[Route]:
         keep = asked.get("keep", 0)
         if not 0 <= keep <= MOST_KEPT:
             raise UsageError(f"keep must be a number of points, or 0 for all, not {keep}", where=asked["target"])
-        row = parts.backups.start(asked["target"], verify=asked.get("verify", False), keep=keep)
+        row = await parts.backups.start(asked["target"], verify=asked.get("verify", False), keep=keep)
         return JSONResponse(show(row, parts.backups.progress(row.id)), 202)
 
     async def one(request: Request) -> Response:

@@ -40,7 +40,7 @@ class Rooms:
 
     async def back_up(self, target: Path | str, **more: Any) -> Backup:
         """How it ended."""
-        row = self.backups.start(str(target), **more)
+        row = await self.backups.start(str(target), **more)
         return [row async for row, _ in self.backups.follow(row.id)][-1]
 
     def declare(self, name: str) -> str:

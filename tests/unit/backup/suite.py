@@ -136,7 +136,7 @@ class BackupSuite:
         await live(rooms)
         uid = rooms.declare("nb")
         before = await rooms.everything()
-        row = rooms.backups.start(places.target)
+        row = await rooms.backups.start(places.target)
         gone = refused = False
         async for _, progress in rooms.backups.follow(row.id):
             if not progress or not progress.total or gone:
@@ -160,9 +160,9 @@ class BackupSuite:
         self, rooms: Rooms, places: Places
     ) -> None:
         await live(rooms)
-        row = rooms.backups.start(places.target)
+        row = await rooms.backups.start(places.target)
         with pytest.raises(Conflict):
-            rooms.backups.start(places.target)
+            await rooms.backups.start(places.target)
         async for _, progress in rooms.backups.follow(row.id):
             if progress and progress.total:
                 break

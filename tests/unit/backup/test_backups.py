@@ -77,14 +77,14 @@ async def test_damage_is_told_by_a_check_and_in_the_status(rooms: Rooms, places:
 
 async def test_a_target_is_refused_before_anything_is_done(rooms: Rooms, places: Places, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
-        rooms.backups.start("relative/path")
+        await rooms.backups.start("relative/path")
     with pytest.raises(UsageError):
-        rooms.backups.start(str(places.home / "volumes" / "backup"))
+        await rooms.backups.start(str(places.home / "volumes" / "backup"))
     (tmp_path / "link").symlink_to(places.home)
     with pytest.raises(UsageError):
-        rooms.backups.start(str(tmp_path / "link"))
+        await rooms.backups.start(str(tmp_path / "link"))
     with pytest.raises(UsageError):
-        rooms.backups.start("zfs:tank/backup")
+        await rooms.backups.start("zfs:tank/backup")
     assert rooms.backups.every() == []
 
 

@@ -43,6 +43,11 @@ class StoreContract(PastContract):
         assert not store.exists("notebooks/4f2a")
         assert not store.exists("notebooks/4f2a/2")
 
+    def test_anybody_may_look_into_a_volume_whatever_the_umask_is(self, store: Store) -> None:
+        os.umask(0o077)
+        path = store.create("v")
+        assert path.stat().st_mode & 0o777 == 0o755
+
     def test_creating_again_keeps_the_content(self, store: Store) -> None:
         (store.create("v") / "file").write_text("kept")
         assert (store.create("v", owner=(7, 7)) / "file").read_text() == "kept"

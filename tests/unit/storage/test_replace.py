@@ -252,6 +252,23 @@ def test_tidy_leaves_what_only_looks_like_ours_and_follows_nothing(root: Path, t
     assert (outside / "precious").exists()
 
 
+@pytest.mark.parametrize("place", ["/", ".", "x" * 300, ".appliance-0123456789abcdef-was/x", "none/x"])
+def test_tidy_never_fails_for_a_place_that_is_none(root: Path, place: str, any_disk: str) -> None:
+    ours = ".appliance-0123456789abcdef"
+    (root / f"{ours}-was").mkdir()
+    (root / f"{ours}-for").symlink_to(place)
+    (root / ours).touch()
+    tidy(root)
+    assert sorted(os.listdir(root)) == [f"{ours}-for", f"{ours}-was"]
+
+
+def test_a_link_that_is_a_file_is_no_place(root: Path) -> None:
+    ours = ".appliance-0123456789abcdef"
+    (root / f"{ours}-was").mkdir()
+    (root / f"{ours}-for").write_text("of a session")
+    tidy(root)
+
+
 def test_a_parent_that_turns_into_a_link_again_and_again_leads_nowhere(
     source: Path, root: Path, tmp_path: Path
 ) -> None:
