@@ -25,7 +25,7 @@ import anyio
 from appliance.datasets import children
 from appliance.datasets.datasets import Datasets
 from appliance.datasets.settling import ARRIVING
-from appliance.errors import Conflict, NotFound, TooLarge
+from appliance.errors import ApplianceError, Conflict, NotFound, TooLarge
 from appliance.state import versions
 from appliance.state.db import Database
 from appliance.state.versions import Version
@@ -152,7 +152,10 @@ class Uploads:
             if (late and not self._locks[version.volume].locked()) or (at_start and upload is None):
                 log.info("upload %s of dataset %s is dropped: nobody goes on with it", version.version, version.dataset)
                 async with self._locks[version.volume]:
-                    await self._drop(version)
+                    try:
+                        await self._drop(version)
+                    except (ApplianceError, OSError) as error:
+                        log.warning("upload %s of %s stays for now: %s", version.version, version.dataset, error)
         known = {_name(version) for version in opened}
         for folder in folders:
             if folder.name not in known:

@@ -11,10 +11,10 @@ from appliance.storage.base import Store
 from appliance.storage.pinning import parts_of
 
 
-def put_back(store: Store, wanted: Snapshot, head: str, path: str, to: str = "", *, try_only: bool = False) -> None:
-    """Put `path` of the moment into volume `head`, in its place or at `to`. Raises NotFound, UsageError, Conflict.
+def begin(store: Store, wanted: Snapshot, head: str, path: str, to: str = "") -> tree.Replacement:
+    """Of `path` of the moment into volume `head`, in its place or at `to`. Nothing is written yet.
 
-    `try_only` raises what can be known before and changes nothing.
+    Raises NotFound, UsageError, Conflict: what can be known before.
     """
     source, target = parts_of(path), parts_of(to or path)
     if not source or not target:
@@ -23,13 +23,17 @@ def put_back(store: Store, wanted: Snapshot, head: str, path: str, to: str = "",
             hint=f"`appliance notebook rollback NAME {wanted.id}` brings back all of it",
         )
     root = store.path(head)
+    with store.view(wanted.volume, wanted.id) as moment, tree.pinned(moment, path):
+        pass
+    if target != source and _is_there(root, "/".join(target)):
+        raise Conflict(f"{to!r} is there already; nothing was changed", hint="give another path with --to")
+    return tree.Replacement(root, "/".join(target))
+
+
+def prepare(store: Store, wanted: Snapshot, path: str, replacement: tree.Replacement) -> None:
+    """Copy it beside the rest of the volume, which takes as long as it is large."""
     with store.view(wanted.volume, wanted.id) as moment:
-        with tree.pinned(moment, path):
-            pass
-        if target != source and _is_there(root, "/".join(target)):
-            raise Conflict(f"{to!r} is there already; nothing was changed", hint="give another path with --to")
-        if not try_only:
-            tree.replace(root, "/".join(target), moment, "/".join(source))
+        replacement.prepare(moment, "/".join(parts_of(path)))
 
 
 def _is_there(root: Path, path: str) -> bool:

@@ -8,6 +8,7 @@ stay as long as they carry a moment: undo clones from them.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -17,10 +18,9 @@ from typing import BinaryIO
 import anyio
 
 from appliance.errors import ApplianceError, Conflict, NotFound
-from appliance.history import looking, pruning
+from appliance.history import looking, pruning, restore
 from appliance.history.causes import FORK, RESTORE, ROLLBACK, UNDO, Cause
 from appliance.history.pruning import Pruning
-from appliance.history.restore import put_back
 from appliance.history.retention import Policy
 from appliance.history.undo import undo_target
 from appliance.history.volumes import ROOM, Volumes
@@ -31,6 +31,8 @@ from appliance.state.snapshots import Snapshot
 from appliance.storage import tree
 from appliance.storage.base import Store
 from appliance.storage.threads import in_thread
+
+log = logging.getLogger(__name__)
 
 NOW = "now"
 """Stands for the live content where a moment is asked for."""
@@ -161,20 +163,9 @@ class Workspaces:
         UsageError for a path that leads out, Conflict where `to` is taken.
         """
         async with self._locks[uid]:
-            wanted, head = self.find(uid, snapshot_id), self.head(uid)
-            await in_thread(put_back, self._store, wanted, head, path, to, try_only=True)
-            message = f"before the restore of {encode(path)} from {wanted.id}"
-            before = await self._volumes.freeze(uid, RESTORE, message, author, subject)
-            with self._db.write() as db:  # it is in the history before anything is replaced
-                snapshots.add(db, before)
-            try:
-                await in_thread(put_back, self._store, wanted, head, path, to)
-            except ApplianceError:
-                with self._db.write() as db:
-                    snapshots.remove(db, uid, [before.id])
-                await self._volumes.drop(before)
-                raise
-            return before
+            wanted = self.find(uid, snapshot_id)
+            replacement = await in_thread(restore.begin, self._store, wanted, self.head(uid), path, to)
+            return await self._restore(wanted, path, replacement, author, subject)
 
     async def fork(
         self,
@@ -260,16 +251,20 @@ class Workspaces:
             await self._volumes.destroy_all(uid)
 
     async def sweep(self) -> None:
-        """Remove volumes, snapshots and half-copied files that no row knows: what a kill has left."""
+        """Remove volumes, snapshots and half-copied files that no row knows: what a kill has left.
+
+        A workspace that is in the way of this stays as it is, and is told; the others are none the worse for it.
+        """
         found = await in_thread(self._store.volumes, ROOM)
         uids = sorted({volume.split("/")[1] for volume in found})
-        for uid in uids:
-            async with self._locks[uid]:
-                await self._volumes.clear(uid)
-        for uid in uids:  # after all volumes: a clone that never became a fork keeps a snapshot of its source
-            async with self._locks[uid]:
-                await self._volumes.clear_snapshots(uid)
-                await self._tidy(uid)
+        # all volumes first: a clone that never became a fork keeps a snapshot of its source
+        for step in (self._volumes.clear, self._volumes.clear_snapshots, self._tidy):
+            for uid in uids:
+                async with self._locks[uid]:
+                    try:
+                        await step(uid)
+                    except (ApplianceError, OSError) as error:
+                        log.warning("workspace %s is not swept: %s", uid, error)
 
     # -- parts; the caller holds the lock of `uid`
 
@@ -287,6 +282,56 @@ class Workspaces:
             snapshots.set_undone(db, undoes)
             snapshots.set_head(db, uid, new)
         return before
+
+    async def _restore(
+        self, wanted: Snapshot, path: str, replacement: tree.Replacement, author: str, subject: str
+    ) -> Snapshot:
+        """A session may write to what is replaced until the last instant, so the moment is taken again where it has.
+
+        The first one is before the copy: in a later one there is also what is hidden at the top of the volume.
+        """
+        uid, what = wanted.uid, f"the restore of {encode(path)} from {wanted.id}"
+        taken: list[Snapshot] = []
+        left = False
+
+        async def take(message: str) -> tree.Mark:
+            mark = await in_thread(replacement.mark)
+            moment = await self._volumes.freeze(uid, RESTORE, message, author, subject)
+            with self._db.write() as db:  # it is in the history before anything is replaced
+                snapshots.add(db, moment)
+            taken.append(moment)
+            return mark
+
+        try:
+            try:
+                mark = await take(f"before {what}")
+                await in_thread(restore.prepare, self._store, wanted, path, replacement)
+                if await in_thread(replacement.written, mark):
+                    mark = await take(f"before {what}, with what was written meanwhile")
+                await in_thread(replacement.put)
+            except ApplianceError:
+                with self._db.write() as db:
+                    snapshots.remove(db, uid, [moment.id for moment in taken])
+                for moment in taken:
+                    await self._volumes.drop(moment)
+                raise
+            before = taken[-1]
+            try:
+                if await in_thread(replacement.written, mark):
+                    await take(f"during {what}; what was replaced is in {replacement.name}")
+            except ApplianceError as error:
+                left = True
+                log.warning(
+                    "workspace %s: what was written during %s is only in %s, until the next start: %s",
+                    uid,
+                    what,
+                    replacement.name,
+                    error,
+                )
+            return before
+        finally:
+            with anyio.CancelScope(shield=True):
+                await in_thread(replacement.close if left else replacement.remove)
 
     async def _tidy(self, uid: str) -> None:
         head = snapshots.head(self._db.read, uid)

@@ -62,13 +62,17 @@ def _mapping_tells(descriptor: int, clock: Path) -> bool:
         return os.fstat(descriptor).st_ctime_ns >= moment
 
 
-def any_since(root: Path, moment_ns: int) -> bool:
-    """Something in `root` has changed at that moment or later; also where that cannot be told for certain."""
+def any_since(root: Path, moment_ns: int, *, below: bool = False) -> bool:
+    """Something in `root` has changed at that moment or later; also where that cannot be told for certain.
+
+    `below` leaves out `root` itself.
+    """
     if time.time_ns() < moment_ns:
         return True  # the clock was set back: what has changed since then has an earlier ctime
     before = moment_ns - 1
     stamp = f"@{before // 10**9}.{before % 10**9:09}"
-    answer = run(["find", str(root), "-xdev", "-newerct", stamp, "-print", "-quit"], timeout_s=WALK_S)
+    depth = ["-mindepth", "1"] if below else []
+    answer = run(["find", str(root), *depth, "-xdev", "-newerct", stamp, "-print", "-quit"], timeout_s=WALK_S)
     return bool(answer.out) or answer.code != 0
 
 

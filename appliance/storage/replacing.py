@@ -22,12 +22,16 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import ApplianceError, Conflict, NoSpace, NotFound, StorageError, UsageError
 from appliance.storage.argv import run
 from appliance.storage.copying import FULL, copy_entry
+from appliance.storage.lookback import any_since
+from appliance.storage.notes import tick
 from appliance.storage.pinning import FOLDER, descend, folder, missing, parts_of
 
 log = logging.getLogger(__name__)
@@ -47,43 +51,124 @@ def replace(root: Path, path: str, source_root: Path, source_path: str, *, durab
     source is missing, Conflict where a file or link is in the way of a parent, NoSpace and StorageError. After an
     error everything is as before.
     """
-    parts, wanted = parts_of(path), parts_of(source_path)
-    if not parts:
-        raise UsageError("the whole tree is not replaced in place", hint="roll back instead, or name another place")
-    if _HIDDEN.fullmatch(parts[0]):
-        raise UsageError(f"{parts[0]!r} is the appliance's own name", hint="use another place")
-    name = f".appliance-{secrets.token_hex(8)}"
-    with folder(source_root, wanted[:-1], source_path) as source, folder(root, [], path) as top:
-        leaf = wanted[-1] if wanted else "."
-        _check_source(source, leaf, source_path)
-        try:
-            parent, rest = _parents(root, parts)
+    replacement = Replacement(root, path, durable=durable)
+    try:
+        replacement.prepare(source_root, source_path)
+        replacement.put()
+    finally:
+        replacement.remove()
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A moment, and what was at the place then."""
+
+    moment_ns: int
+    there: tuple[int, int, int] | None
+
+
+class Replacement:
+    """`replace` step by step, for whoever looks at what is replaced in between. `remove` ends it, done or not.
+
+    Raises as `replace`.
+    """
+
+    def __init__(self, root: Path, path: str, *, durable: bool = True) -> None:
+        parts = parts_of(path)
+        if not parts:
+            raise UsageError("the whole tree is not replaced in place", hint="roll back instead, or name another place")
+        if _HIDDEN.fullmatch(parts[0]):
+            raise UsageError(f"{parts[0]!r} is the appliance's own name", hint="use another place")
+        self.name = f".appliance-{secrets.token_hex(8)}"
+        self._root, self._path, self._durable = root, path, durable
+        with self._in_words():
+            self._top = os.open(root, FOLDER)
             try:
-                _prepare(source, leaf, top, name, rest, parent, durable=durable)
-                _put(top, name, parent, rest[0], "/".join(parts[: len(parts) - len(rest) + 1]))
-                if durable:
-                    os.fsync(parent)
+                self._parent, self._rest = _parents(root, parts)
+            except BaseException:
+                os.close(self._top)
+                raise
+        self._place = "/".join(parts[: len(parts) - len(self._rest) + 1])
+        self._put = False
+
+    def prepare(self, source_root: Path, source_path: str) -> None:
+        """Copy what is to come; nothing is replaced yet."""
+        wanted = parts_of(source_path)
+        leaf = wanted[-1] if wanted else "."
+        with folder(source_root, wanted[:-1], source_path) as source:
+            _check_source(source, leaf, source_path)
+            with self._in_words():
+                _prepare(source, leaf, self._top, self.name, self._rest, self._parent, durable=self._durable)
+
+    def put(self) -> None:
+        """The one step. What was there is kept under a hidden name until `remove`."""
+        with self._in_words():
+            _put(self._top, self.name, self._parent, self._rest[0], self._place)
+            self._put = True
+            if self._durable:
+                os.fsync(self._parent)
+
+    def mark(self) -> Mark:
+        """From here on `written` tells what is written. It leaves nothing in the tree."""
+        clock = f"/proc/self/fd/{self._top}/.appliance-{secrets.token_hex(8)}"
+        with self._in_words():
+            try:
+                moment = tick(clock)
             finally:
-                os.close(parent)
-        except OSError as error:
-            raise _words(error, root, path) from error
+                with suppress(FileNotFoundError):
+                    os.unlink(clock)
+            return Mark(moment, _identity(self._parent, self._rest[0]))
+
+    def written(self, mark: Mark) -> bool:
+        """What is at the place, or was until `put`, has something that came after the mark. In doubt True.
+
+        A directory by the ctime of all that is below it; the rename itself changes the ctime of the top.
+        """
+        for at, name in self._replaced():
+            found = _identity(at, name)
+            if found is None:
+                continue
+            if found[0] != (mark.there or (0,))[0]:
+                return True
+            if stat.S_ISDIR(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
+                return any_since(Path(f"/proc/{os.getpid()}/fd/{at}/{name}"), mark.moment_ns, below=True)
+            return found != mark.there
+        return False
+
+    def remove(self) -> None:
+        """What was replaced, or was prepared and is not wanted any more."""
+        try:
+            _remove(self._root, self.name, f"{self.name}-was", f"{self.name}-for")
         finally:
-            _remove(root, name)
+            self.close()
+
+    def close(self) -> None:
+        """Leave what was replaced under its hidden name; the next `tidy` removes it."""
+        os.close(self._parent)
+        os.close(self._top)
+
+    def _replaced(self) -> list[tuple[int, str]]:
+        if not self._put:
+            return [(self._parent, self._rest[0])]
+        return [(self._top, f"{self.name}-was"), (self._top, self.name)]
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise _words(error, self._root, self._path) from error
 
 
 def tidy(root: Path) -> None:
     """Finish or take back what a kill has left of `replace`; nothing else may be replacing in this tree."""
     with folder(root, [], "") as top:
         left = sorted(name for name in os.listdir(top) if _HIDDEN.fullmatch(name))
-        for name in left:
-            if name.endswith("-was"):
-                _put_back(root, top, name)
-    for name in left:
-        if not name.endswith("-for"):
-            _remove(root, name)
-    for name in left:
-        if name.endswith("-for"):
-            _remove(root, name)
+        for name in [name for name in left if name.endswith("-was")]:
+            if not _put_back(root, top, name):
+                left = [other for other in left if other not in (name, f"{name.removesuffix('-was')}-for")]
+    for name in sorted(left, key=lambda name: name.endswith("-for")):
+        _remove(root, name)
 
 
 def _check_source(folder: int, leaf: str, path: str) -> None:
@@ -172,6 +257,8 @@ def _put_in_steps(top: int, name: str, parent: int, leaf: str, place: str) -> No
         return
     new = os.stat(name, dir_fd=top, follow_symlinks=False)
     if not stat.S_ISDIR(there.st_mode) and not stat.S_ISDIR(new.st_mode):
+        with suppress(OSError):  # for whoever looks at what was replaced; not every file system has hard links
+            os.link(leaf, f"{name}-was", src_dir_fd=parent, dst_dir_fd=top, follow_symlinks=False)
         os.rename(name, leaf, src_dir_fd=top, dst_dir_fd=parent)
         return
     os.symlink(place, f"{name}-for", dir_fd=top)
@@ -184,23 +271,56 @@ def _put_in_steps(top: int, name: str, parent: int, leaf: str, place: str) -> No
         raise
 
 
-def _put_back(root: Path, top: int, name: str) -> None:
-    """Where nothing has taken the place of what stepped aside."""
+def _put_back(root: Path, top: int, name: str) -> bool:
+    """Where nothing has taken the place of what stepped aside. False: it belongs nowhere, and is better left.
+
+    The session may have made both names, with any text in the link.
+    """
     try:
         parts = parts_of(os.readlink(f"{name.removesuffix('-was')}-for", dir_fd=top))
-        parent = descend(root, parts[:-1])
-    except (OSError, UsageError) as error:
-        log.warning("%s in %s belongs nowhere any more: %s", name, root, error)
-        return
-    try:
-        _rename(top, name, parent, parts[-1], _NOREPLACE)
+    except (FileNotFoundError, UsageError) as error:
+        log.warning("%s in %s belongs nowhere and is removed: %s", name, root, error)
+        return True
     except OSError as error:
-        if error.errno in _UNABLE and not _there(parent, parts[-1]):
-            os.rename(name, parts[-1], src_dir_fd=top, dst_dir_fd=parent)
-        elif error.errno != errno.EEXIST and error.errno not in _UNABLE:
-            raise
+        return _nowhere(root, name, error)
+    if not parts:
+        return _nowhere(root, name, "its place would be the whole tree")
+    try:
+        parent = descend(root, parts[:-1])
+    except OSError as error:
+        return _nowhere(root, name, error)
+    try:
+        _move_back(top, name, parent, parts[-1])
+    except OSError as error:
+        return _nowhere(root, name, error)
     finally:
         os.close(parent)
+    return True
+
+
+def _move_back(top: int, name: str, parent: int, leaf: str) -> None:
+    """What has come to its place meanwhile stays."""
+    try:
+        _rename(top, name, parent, leaf, _NOREPLACE)
+    except OSError as error:
+        if error.errno in _UNABLE and not _there(parent, leaf):
+            os.rename(name, leaf, src_dir_fd=top, dst_dir_fd=parent)
+        elif error.errno != errno.EEXIST and error.errno not in _UNABLE:
+            raise
+
+
+def _nowhere(root: Path, name: str, why: object) -> bool:
+    log.warning("%s in %s belongs nowhere and is left: %s", name, root, why)
+    return False
+
+
+def _identity(parent: int, name: str) -> tuple[int, int, int] | None:
+    """Another one after every write; not after a rename, which changes the ctime."""
+    try:
+        found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _there(parent: int, leaf: str) -> bool:
@@ -220,12 +340,11 @@ def _rename(source: int, old: str, target: int, new: str, flags: int) -> None:
         raise OSError(number, os.strerror(number), new)
 
 
-def _remove(root: Path, name: str) -> None:
-    """With all that goes with it. What cannot be removed is left for the next `tidy`."""
-    paths = [str(root / f"{name}{suffix}") for suffix in ("", "-was", "-for")]
-    answer = run(["rm", "-rf", "--one-file-system", "--", *paths], timeout_s=REMOVE_S)
+def _remove(root: Path, *names: str) -> None:
+    """What cannot be removed is left for the next `tidy`."""
+    answer = run(["rm", "-rf", "--one-file-system", "--", *(str(root / name) for name in names)], timeout_s=REMOVE_S)
     if answer.code:
-        log.warning("%s in %s is left: %s", name, root, answer.err)
+        log.warning("%s in %s is left: %s", names[0], root, answer.err)
 
 
 def _words(error: OSError, root: Path, path: str) -> ApplianceError:

@@ -15,9 +15,21 @@ from typing import BinaryIO, Literal
 
 from appliance.errors import NotFound, TooLarge, UsageError
 from appliance.storage.pinning import FOLDER, missing, parts_of, pin, pinned
-from appliance.storage.replacing import replace, tidy
+from appliance.storage.replacing import Mark, Replacement, replace, tidy
 
-__all__ = ["MOST_ENTRIES", "Kind", "TreeEntry", "list_directory", "open_file", "pin", "pinned", "replace", "tidy"]
+__all__ = [
+    "MOST_ENTRIES",
+    "Kind",
+    "Mark",
+    "Replacement",
+    "TreeEntry",
+    "list_directory",
+    "open_file",
+    "pin",
+    "pinned",
+    "replace",
+    "tidy",
+]
 
 MOST_ENTRIES = 200_000
 """Of one listed directory: a hostile one must not fill the daemon's memory."""

@@ -15,7 +15,7 @@ import pytest
 from appliance.datasets import children
 from appliance.datasets.datasets import Datasets
 from appliance.datasets.uploads import KEPT_S, Upload, Uploads
-from appliance.errors import Conflict, NotFound, TooLarge, UsageError
+from appliance.errors import Conflict, NotFound, StorageError, TooLarge, UsageError
 from appliance.packs import build
 from appliance.packs.entry import Entry
 from appliance.packs.tree import Tree, walk
@@ -323,6 +323,31 @@ async def test_uploads_that_nobody_goes_on_with_are_dropped(
     with pytest.raises(NotFound):
         datasets.find("d", half_begun.version)
     assert old.volume not in store.volumes()
+
+
+@pytest.mark.parametrize("error", [Conflict("read by a backup"), StorageError("a bad disk"), OSError("a bad disk")])
+async def test_an_upload_that_cannot_be_dropped_is_only_told(
+    uploads: Uploads,
+    datasets: Datasets,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    first, second = await datasets.begin("d"), await datasets.begin("d")
+    real, stuck = datasets.abandon, first.version
+
+    async def abandon(version: Version) -> None:
+        if version.version == stuck:
+            raise error
+        await real(version)
+
+    monkeypatch.setattr(datasets, "abandon", abandon)
+    await uploads.sweep(at_start=True)
+    assert datasets.find("d", first.version) == first
+    with pytest.raises(NotFound):
+        datasets.find("d", second.version)
+    assert f"upload {stuck}" in caplog.text
+    assert "stays for now" in caplog.text
 
 
 async def test_a_version_that_a_job_writes_is_not_for_uploads(uploads: Uploads, datasets: Datasets) -> None:

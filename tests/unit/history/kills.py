@@ -54,14 +54,16 @@ async def kill_again_and_again(kind: str, place: str, home: Path, *, kills: int)
     await prepare(kind, place, home)
     counts: Counts = Counter()
     spans = dict.fromkeys(OPERATIONS, SPAN_S)
+    wanted = OPERATIONS[0]
     with _server(kind, place, home) as server:
         for number in range(kills):
-            wanted = OPERATIONS[number % len(OPERATIONS)]
             # Every other time only the daemon's process, so that the programs it has started go on for a moment.
             _kill_one(server, wanted, spans[wanted], whole_group=number // len(OPERATIONS) % 2 == 0)
-            found = await _look(kind, place, home)
+            following = OPERATIONS[(number + 1) % len(OPERATIONS)]
+            found = await _look(kind, place, home, following)
             counts[found] += 1
             spans[wanted] *= 1.15 if found[0] == wanted and found[1] != "idle" else 0.8
+            wanted = following
     await _look_at_all(kind, place, home)
     return counts
 
@@ -101,8 +103,8 @@ def _kill_one(server: subprocess.Popen[str], operation: str, span_s: float, *, w
     assert server.stdout.readline() == "ended\n"
 
 
-async def _look(kind: str, place: str, directory: Path) -> tuple[str, str]:
-    """What was under way, and whether it has happened."""
+async def _look(kind: str, place: str, directory: Path, following: str) -> tuple[str, str]:
+    """What was under way, and whether it has happened. Then all is made ready for the operation that comes next."""
     home = open_home(kind, place, directory)
     ledger = Ledger(directory)
     try:
@@ -115,13 +117,11 @@ async def _look(kind: str, place: str, directory: Path) -> tuple[str, str]:
         head = read_state(await home.workspaces.open(UID))
         happened = _expect_head(head, ledger, begun)
         happened |= await _note(home, ledger, begun)
-        await _look_around(home, ledger)
-        for _ in range(2):  # something to prune
-            taken = await home.workspaces.snapshot(UID, cause="manual")
-            ledger.write(moment=taken.id, state=head)
-        _write_something(await home.workspaces.open(UID), head)
         ledger.write(head=head)
-        return (operation, "after" if happened else "before") if operation else (_last(ledger), "idle")
+        await _look_around(home, ledger)
+        found = (operation, "after" if happened else "before") if operation else (_last(ledger), "idle")
+        await _make_ready(home, ledger, following)
+        return found
     finally:
         home.db.close()
 
@@ -165,7 +165,7 @@ async def _note(home: Home, ledger: Ledger, begun: Mapping[str, Any]) -> bool:
             ledger.write(destroyed=begun["uid"])
     if operation == "commit":
         committed = {version.version for version in home.datasets.versions("d") if version.committed is not None}
-        happened = begun["version"] in committed
+        happened = begun.get("version") in committed
         if happened:
             ledger.write(committed=begun["version"], state=begun["state"])
     return happened
@@ -175,9 +175,10 @@ async def _look_around(home: Home, ledger: Ledger) -> None:
     """No moment, fork or version is lost; nothing is there that no row knows."""
     timeline, moments = home.workspaces.timeline(UID), ledger.moments()
     assert {moment.id for moment in timeline} == moments.keys()
-    seen = random.choice(timeline)
-    async with home.workspaces.view(UID, seen.id) as path:
-        assert read_state(path) == moments[seen.id]
+    if random.random() < 0.4:  # all of them are read at the end
+        seen = random.choice(timeline)
+        async with home.workspaces.view(UID, seen.id) as path:
+            assert read_state(path) == moments[seen.id]
 
     forks = ledger.forks()
     assert known_uids(home.db) == {UID, *forks}
@@ -204,6 +205,24 @@ async def _look_around(home: Home, ledger: Ledger) -> None:
         assert list((home.store.root / ".tmp").iterdir()) == []
 
 
+async def _make_ready(home: Home, ledger: Ledger, operation: str) -> None:
+    """What a session would have done: something was written; there is a rollback to undo, or a moment to prune."""
+    head = ledger.head()
+    if operation == "undo":
+        wanted = random.choice(home.workspaces.timeline(UID))
+        before = await home.workspaces.rollback(UID, wanted.id)
+        ledger.write(moment=before.id, state=head)
+        head = ledger.moments()[wanted.id]
+    if operation == "prune":
+        for _ in range(2):
+            taken = await home.workspaces.snapshot(UID, cause="manual")
+            ledger.write(moment=taken.id, state=head)
+    path = random.choice(sorted(head))
+    head[path] = random.choice("xyz")
+    write_state(await home.workspaces.open(UID), {path: head[path]})
+    ledger.write(head=head)
+
+
 async def _look_at_all(kind: str, place: str, directory: Path) -> None:
     home = open_home(kind, place, directory)
     ledger = Ledger(directory)
@@ -218,13 +237,6 @@ async def _look_at_all(kind: str, place: str, directory: Path) -> None:
         assert home.store.volumes(ROOM) == [], "what had a history goes with it"
     finally:
         home.db.close()
-
-
-def _write_something(root: Path, head: State) -> None:
-    """In place of a session: `head` follows."""
-    path = random.choice(sorted(head))
-    head[path] = random.choice("xyz")
-    write_state(root, {path: head[path]})
 
 
 async def main(kind: str, place: str, kills: int) -> None:

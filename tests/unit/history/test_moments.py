@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from appliance.errors import Conflict, NoSpace, NotFound, UsageError
+from appliance.errors import Conflict, NoSpace, NotFound, StorageError, UsageError
 from appliance.history.retention import Policy
 from appliance.history.workspaces import NOW, Workspaces
 from appliance.state import snapshots
 from appliance.state.db import Database
-from appliance.storage import looking, tree
+from appliance.storage import looking, replacing, tree
 from appliance.storage.directory import DirectoryStore
 from tests.conftest import Clock
 from tests.unit.storage.trees import describe, fill
@@ -235,10 +237,10 @@ async def test_a_restore_without_space_changes_nothing(
     kept = await workspaces.snapshot(UID, cause="manual")
     await write(workspaces, {"a": "two"})
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise NoSpace("full")
 
-    monkeypatch.setattr(tree, "replace", full)
+    monkeypatch.setattr(replacing, "copy_entry", full)
     with pytest.raises(NoSpace):
         await workspaces.restore(UID, kept.id, "a")
     assert workspaces.timeline(UID) == [kept]
@@ -253,16 +255,17 @@ async def test_a_kill_around_a_restore_loses_nothing(
     await write(workspaces, {"a": "one"})
     kept = await workspaces.snapshot(UID, cause="manual")
     await write(workspaces, {"a": "two"})
-    real = tree.replace
+    real = tree.Replacement.put
+    root = await workspaces.open(UID)
 
-    def killed(root: Path, path: str, source: Path, source_path: str) -> None:
+    def killed(replacement: tree.Replacement) -> None:
         (root / ".appliance-0123456789abcdef").write_text("half a copy")
         if when == "after":
-            real(root, path, source, source_path)
+            real(replacement)
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(tree, "replace", killed)
+        patch.setattr(tree.Replacement, "put", killed)
         with pytest.raises(Killed):
             await workspaces.restore(UID, kept.id, "a")
     again = Workspaces(db, store, clock)
@@ -272,6 +275,69 @@ async def test_a_kill_around_a_restore_loses_nothing(
     assert before.cause == "restore"
     async with again.reading(UID, before.id, "a") as file:
         assert file.read() == b"two"
+
+
+@pytest.mark.parametrize("path", ["d", "d/a"])
+@pytest.mark.parametrize("during", ["copy", "put"])
+@pytest.mark.parametrize("disk", ["exchange", "no exchange"])
+async def test_what_a_session_writes_during_a_restore_is_in_the_history(
+    workspaces: Workspaces, monkeypatch: pytest.MonkeyPatch, path: str, during: str, disk: str
+) -> None:
+    await write(workspaces, {"d/a": "one"})
+    kept = await workspaces.snapshot(UID, cause="manual")
+    await write(workspaces, {"d/a": "two"})
+    file = await workspaces.open(UID) / "d" / "a"
+    if disk != "exchange":
+        monkeypatch.setattr(replacing, "_rename", unable)
+    name = "copy_entry" if during == "copy" else "_put"
+    real = getattr(replacing, name)
+
+    def busy(*args: Any, **named: Any) -> None:
+        if during == "copy":
+            real(*args, **named)
+        file.write_text("three, by a session")
+        if during == "put":
+            real(*args, **named)
+
+    monkeypatch.setattr(replacing, name, busy)
+    before = await workspaces.restore(UID, kept.id, path)
+    assert await read(workspaces) == {"d/a": "one"}
+    if during == "copy":
+        assert await content(workspaces, before.id, "d/a") == b"three, by a session"
+    else:
+        assert await content(workspaces, before.id, "d/a") == b"two"
+        last = workspaces.timeline(UID)[0]
+        async with workspaces.view(UID, last.id) as root:
+            held = [found.read_text() for found in root.rglob("*") if found.is_file()]
+        assert sorted(held) == ["one", "three, by a session"]
+        assert ".appliance-" in last.message
+    assert [moment.cause for moment in workspaces.timeline(UID)] == ["restore", "restore", "manual"]
+
+
+async def test_a_restore_that_fails_late_leaves_no_moment(
+    workspaces: Workspaces, store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await write(workspaces, {"a": "one"})
+    kept = await workspaces.snapshot(UID, cause="manual")
+    file = await workspaces.open(UID) / "a"
+
+    def fail(*_: Any) -> None:
+        raise StorageError("no")
+
+    def busy(*_: Any, **__: Any) -> None:
+        file.write_text("two")
+
+    monkeypatch.setattr(replacing, "copy_entry", busy)
+    monkeypatch.setattr(replacing, "_put", fail)
+    with pytest.raises(StorageError):
+        await workspaces.restore(UID, kept.id, "a")
+    assert workspaces.timeline(UID) == [kept]
+    assert store.snapshots(kept.volume) == [kept.id]
+    assert await read(workspaces) == {"a": "two"}
+
+
+def unable(*_: object) -> None:
+    raise OSError(errno.EINVAL, "no flags here")
 
 
 # -- fork

@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from appliance.errors import Conflict, NoSpace, NotFound
+from appliance.errors import Conflict, NoSpace, NotFound, StorageError
 from appliance.history.workspaces import Workspaces
 from appliance.state.db import Database
 from appliance.storage.directory import DirectoryStore
@@ -236,3 +236,33 @@ async def test_operations_at_the_same_time_do_not_mix(workspaces: Workspaces) ->
     for expected in ("one", "one", "two"):
         await workspaces.undo(UID)
         assert await text(workspaces) == expected
+
+
+@pytest.mark.parametrize("place", ["/", "x" * 300, ".appliance-0123456789abcdef-was/x"])
+async def test_a_session_cannot_stop_the_sweep(workspaces: Workspaces, place: str) -> None:
+    root, other = await workspaces.open(UID), await workspaces.open("fedcba9876543210")
+    ours = ".appliance-0123456789abcdef"
+    (root / f"{ours}-was").mkdir()
+    (root / f"{ours}-for").symlink_to(place)
+    (other / ours).write_text("half a copy")
+    await workspaces.sweep()
+    assert list(other.iterdir()) == []
+
+
+async def test_a_head_that_cannot_be_mounted_is_only_told(
+    workspaces: Workspaces, store: DirectoryStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await workspaces.open(UID)
+    other = await workspaces.open("fedcba9876543210")
+    (other / ".appliance-0123456789abcdef").write_text("half a copy")
+    real = store.path
+
+    def path(volume: str) -> Path:
+        if UID in volume:
+            raise StorageError("cannot be mounted")
+        return real(volume)
+
+    monkeypatch.setattr(store, "path", path)
+    await workspaces.sweep()
+    assert list(other.iterdir()) == []
+    assert "cannot be mounted" in caplog.text

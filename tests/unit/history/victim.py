@@ -191,6 +191,7 @@ class Victim:
 
     async def commit(self) -> None:
         state = first_state(random.choice("pqrst"))
+        self._ledger.write(begun="commit")
         version = await self._home.datasets.begin("d", run=f"run{time.time_ns()}", job="job")
         write_state(await self._home.datasets.path(version), state)
         self._ledger.write(begun="commit", version=version.version, state=state)
