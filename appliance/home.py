@@ -7,12 +7,15 @@ import grp
 import os
 import secrets
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from appliance.errors import ApplianceError, Conflict
 from appliance.settings import Settings
 
+LOCK_S = 5.0
+"""How long the lock of a daemon that is gone is waited for."""
 RESTORING = "restoring.json"
 """File in a home whose restore from a backup has not ended."""
 
@@ -50,23 +53,40 @@ class Lock:
     def __init__(self, settings: Settings) -> None:
         self._path = settings.pid_file
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = self._path.read_text().strip() or "unknown"
+        if holder := self._take():
             os.close(self._descriptor)
             raise Conflict(
                 f"a daemon (process {holder}) runs on this home already",
                 where=str(settings.home),
                 hint="`appliance stop` ends it; another appliance needs another APPLIANCE_HOME and APPLIANCE_PORT",
-            ) from None
+            )
         os.truncate(self._descriptor, 0)
         os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
+
+    def _take(self) -> str:
+        """Empty: it is ours. Else who holds it.
+
+        A killed daemon's lock stays a moment longer where it was just about to start a program.
+        """
+        deadline = time.monotonic() + LOCK_S
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return ""
+            except BlockingIOError:
+                holder = self._path.read_text().strip()
+                if _lives(holder) or time.monotonic() > deadline:
+                    return holder or "unknown"
+            time.sleep(0.02)
 
     def release(self) -> None:
         """The file stays: removing it would let two daemons lock two files of that name."""
         os.truncate(self._descriptor, 0)
         os.close(self._descriptor)
+
+
+def _lives(pid: str) -> bool:
+    return pid.isdecimal() and Path("/proc", pid).exists()
 
 
 def running_pid(settings: Settings) -> int | None:

@@ -54,6 +54,29 @@ def test_a_killed_daemon_leaves_the_home_free(settings: Settings) -> None:
     home.Lock(settings).release()
 
 
+ORPHAN = """
+import os, sys, time
+from pathlib import Path
+from appliance import home, settings
+held = home.Lock(settings.load({}, home=Path(sys.argv[1])))
+if os.fork():
+    print("held", flush=True)
+    time.sleep(60)
+os.close(1)
+time.sleep(1)
+"""
+
+
+def test_what_a_killed_daemon_was_about_to_start_is_waited_for(settings: Settings) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", ORPHAN, str(settings.home)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    with holder.stdout:
+        assert holder.stdout.readline() == "held\n"
+        holder.send_signal(signal.SIGKILL)
+        holder.wait(10)
+    home.Lock(settings).release()
+
+
 def test_id_and_token_are_made_once_and_the_token_is_private(settings: Settings) -> None:
     assert home.instance_id(settings) == home.instance_id(settings)
     assert home.api_token(settings) == home.api_token(settings)
