@@ -103,7 +103,7 @@ purge_pool() { # purge_pool POOL: a pool in our own file goes whole; in a given 
     run as_root zpool destroy -f "$1" || die "zpool $1 could not be destroyed" 'zpool status shows why' "$LOG"
     return
   fi
-  # The ZFS store marks its dataset so; see appliance/storage/zfs.py.
+  # The ZFS store marks its dataset so; see appliance/storage/zfs/store.py.
   [[ $(zfs get -H -o value,source mountpoint "$base" 2>/dev/null) == "$DATA/volumes"$'\t'local ]] || return 0
   for beside in "$base-views" "$base-reserve"; do # views are clones of volumes
     zfs list -H -o name "$beside" >/dev/null 2>&1 || continue

@@ -41,7 +41,7 @@ from appliance.state.db import Database
 from appliance.storage.open import open_store
 from appliance.storage.room import Room
 from appliance.storage.scratch import Scratch
-from appliance.storage.zfs import ZfsStore
+from appliance.storage.zfs.store import ZfsStore
 from appliance.telemetry.telemetry import Telemetry
 from appliance.vault.secrets import Secrets
 from appliance.watch import Watcher

@@ -16,7 +16,7 @@ from appliance.state.runs import Job, Run
 from appliance.state.snapshots import Snapshot
 from appliance.state.spec_files import SpecFile
 from appliance.state.versions import Version
-from appliance.storage.tree import TreeEntry
+from appliance.storage.trees.tree import TreeEntry
 from appliance.telemetry.types import LogLine
 
 PRIVATE = frozenset({"token"})

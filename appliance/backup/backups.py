@@ -26,7 +26,7 @@ from appliance.settings import Settings
 from appliance.state import backups, events
 from appliance.state.backups import CANCELED, FAILED, RUNNING, SUCCEEDED, Backup
 from appliance.state.db import Database
-from appliance.storage import zfs_send
+from appliance.storage.zfs import send as zfs_send
 
 log = logging.getLogger(__name__)
 

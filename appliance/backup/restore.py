@@ -24,12 +24,12 @@ from appliance.backup.target import Target
 from appliance.backup.work import ZFS
 from appliance.errors import NotFound, StorageError, UsageError
 from appliance.settings import Settings, load
-from appliance.storage import zfs_send
 from appliance.storage.base import Store
-from appliance.storage.copying import copy_in
 from appliance.storage.destroy import destroy_below
 from appliance.storage.open import open_store
-from appliance.storage.zfs import ZfsStore
+from appliance.storage.trees.copying import copy_in
+from appliance.storage.zfs import send as zfs_send
+from appliance.storage.zfs.store import ZfsStore
 
 Tell = Callable[[str, int, int, int], None]
 """What is being restored, how many are done, of how many (0: not known), bytes written so far."""

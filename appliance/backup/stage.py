@@ -20,7 +20,7 @@ from appliance.settings import Settings
 from appliance.state import snapshots, versions
 from appliance.state.db import Database, copy_database
 from appliance.storage.base import Store
-from appliance.storage.copying import copy_in
+from appliance.storage.trees.copying import copy_in
 
 WORKSPACES, RUNS = "workspaces/", "runs/"
 PASSING = (RUNS,)

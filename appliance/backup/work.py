@@ -24,10 +24,10 @@ from appliance.settings import Settings
 from appliance.state import backups, holds, snapshots, versions
 from appliance.state.backups import SUCCEEDED, Backup
 from appliance.state.db import Database
-from appliance.storage import zfs_send
 from appliance.storage.base import Store
 from appliance.storage.threads import ended, in_thread
-from appliance.storage.zfs import ZfsStore
+from appliance.storage.zfs import send as zfs_send
+from appliance.storage.zfs.store import ZfsStore
 from appliance.telemetry.telemetry import Telemetry
 
 log = logging.getLogger(__name__)

@@ -26,8 +26,8 @@ from appliance.state import events, holds, resources, versions
 from appliance.state.db import Connection, Database
 from appliance.state.versions import Version
 from appliance.storage.base import Store
-from appliance.storage.copying import copy_in
 from appliance.storage.threads import in_thread
+from appliance.storage.trees.copying import copy_in
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from typing import BinaryIO
 from appliance.datasets import children
 from appliance.datasets.datasets import Datasets
 from appliance.state.versions import Version
-from appliance.storage import tree
 from appliance.storage.threads import in_thread
+from appliance.storage.trees import tree
 
 
 async def listing(datasets: Datasets, version: Version, path: str) -> list[tree.TreeEntry]:

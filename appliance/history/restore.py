@@ -1,4 +1,4 @@
-"""Bringing one file, link or directory of a moment back. Blocking; the tools of `storage.tree` see to hostile trees."""
+"""Bringing one file, link or directory of a moment back. Blocking; the tools of `trees.tree` see to hostile trees."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 from appliance.errors import Conflict, NotFound, UsageError
 from appliance.state.snapshots import Snapshot
-from appliance.storage import tree
 from appliance.storage.base import Store
-from appliance.storage.pinning import parts_of
+from appliance.storage.trees import tree
+from appliance.storage.trees.pinning import parts_of
 
 
 def begin(store: Store, wanted: Snapshot, head: str, path: str, to: str = "") -> tree.Replacement:

@@ -28,9 +28,9 @@ from appliance.paths import encode
 from appliance.state import holds, snapshots
 from appliance.state.db import Connection, Database
 from appliance.state.snapshots import Snapshot
-from appliance.storage import tree
 from appliance.storage.base import Store
 from appliance.storage.threads import in_thread
+from appliance.storage.trees import tree
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class Workspaces:
     def view(self, uid: str, moment: str) -> looking.View:
         """`async with workspaces.view(uid, "now" or an id) as path:`; read-only by promise. Raises NotFound.
 
-        The content is hostile: walk it with `storage.tree` or in a child program. A rollback meanwhile changes nothing.
+        The content is hostile: walk it with `trees.tree` or in a child program. A rollback meanwhile changes nothing.
         """
         if moment == NOW:
             return looking.view(self._store, self.head(uid), None)

@@ -8,9 +8,9 @@ from pathlib import Path
 from appliance.errors import StorageError, UsageError
 from appliance.settings import Settings
 from appliance.storage.base import Store
-from appliance.storage.directory import DirectoryStore, is_directory_store
-from appliance.storage.pools import installed, pools
-from appliance.storage.zfs import ZfsStore
+from appliance.storage.directory.store import DirectoryStore, is_directory_store
+from appliance.storage.zfs.pools import installed, pools
+from appliance.storage.zfs.store import ZfsStore
 
 MARK = ".store"
 """File in the volumes directory that says which store the volumes are in."""

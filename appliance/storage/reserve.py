@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from appliance.errors import StorageError
-from appliance.storage.copying import FULL
+from appliance.storage.trees.copying import FULL
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ from pathlib import Path
 from appliance.history.diff.tree import Options
 from appliance.history.diff.walk import walking
 from appliance.storage.base import Store
-from appliance.storage.directory import DirectoryStore
-from appliance.storage.zfs import ZfsStore
+from appliance.storage.directory.store import DirectoryStore
+from appliance.storage.zfs.store import ZfsStore
 from tests.support.zfs import call, file_pool
 
 FOLDERS = 400

@@ -30,7 +30,7 @@ from typing import Any
 from appliance.datasets.datasets import Datasets
 from appliance.history.workspaces import Workspaces
 from appliance.state.db import Database
-from appliance.storage.zfs import ZfsStore
+from appliance.storage.zfs.store import ZfsStore
 from tests.support.zfs import call, file_pool
 
 FILES = 320

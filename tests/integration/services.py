@@ -32,7 +32,7 @@ from appliance.settings import load
 from appliance.state import events, resources
 from appliance.state.db import Database
 from appliance.state.resources import Resource
-from appliance.storage.directory import DirectoryStore
+from appliance.storage.directory.store import DirectoryStore
 from appliance.telemetry.telemetry import Telemetry
 from appliance.vault.secrets import Secrets
 from tests.support.docker import clear

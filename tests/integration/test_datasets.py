@@ -17,7 +17,7 @@ from appliance.packs.entry import Entry
 from appliance.packs.tree import Tree, walk
 from appliance.state.db import Database
 from appliance.state.versions import Version
-from appliance.storage.zfs import ZfsStore
+from appliance.storage.zfs.store import ZfsStore
 from tests.conftest import Clock
 
 pytestmark = [pytest.mark.anyio, pytest.mark.zfs]

@@ -13,7 +13,7 @@ import pytest
 from appliance.history.diff import compare
 from appliance.history.workspaces import Workspaces
 from appliance.state.db import Database
-from appliance.storage.zfs import ZfsStore
+from appliance.storage.zfs.store import ZfsStore
 
 pytestmark = [pytest.mark.anyio, pytest.mark.zfs]
 UID = "0123456789abcdef"

@@ -17,7 +17,7 @@ from appliance.spec.models import Notebook
 from appliance.state import resources, snapshots
 from appliance.state.db import Database
 from appliance.storage.room import Room
-from appliance.storage.zfs import ZfsStore
+from appliance.storage.zfs.store import ZfsStore
 from tests.conftest import Clock
 from tests.support.zfs import call
 

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from appliance.errors import NoSpace
-from appliance.storage.directory import DirectoryStore
-from appliance.storage.zfs import ZfsStore
+from appliance.storage.directory.store import DirectoryStore
+from appliance.storage.zfs.store import ZfsStore
 from tests.support.zfs import call
 from tests.unit.history.machine import WorkspaceMachine
 from tests.unit.storage.trees import write_random

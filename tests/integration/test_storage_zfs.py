@@ -12,10 +12,10 @@ import pytest
 
 from appliance.errors import Conflict, StorageError
 from appliance.settings import load
-from appliance.storage import zfs_busy
-from appliance.storage.mounts import holders, mounted_at
 from appliance.storage.open import open_store
-from appliance.storage.zfs import ZfsStore
+from appliance.storage.zfs import busy as zfs_busy
+from appliance.storage.zfs.mounts import holders, mounted_at
+from appliance.storage.zfs.store import ZfsStore
 from tests.support.zfs import call
 from tests.unit.storage.contract import StoreContract
 from tests.unit.storage.trees import write_random

@@ -28,9 +28,9 @@ from appliance.settings import load as load_settings
 from appliance.state import runs
 from appliance.state.db import Database
 from appliance.storage.base import Store
-from appliance.storage.directory import DirectoryStore
+from appliance.storage.directory.store import DirectoryStore
 from appliance.storage.scratch import Scratch
-from appliance.storage.zfs import ZfsStore
+from appliance.storage.zfs.store import ZfsStore
 from appliance.telemetry.telemetry import Telemetry
 from appliance.telemetry.types import LogQuery
 from appliance.vault.secrets import Secrets

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import Conflict, NotFound, StorageError
-from appliance.storage import zfs_command, zfs_handover, zfs_views
-from appliance.storage.zfs import ZfsStore
+from appliance.storage.zfs import command as zfs_command
+from appliance.storage.zfs import handover as zfs_handover
+from appliance.storage.zfs import views as zfs_views
+from appliance.storage.zfs.store import ZfsStore
 from tests.support.zfs import call
 from tests.unit.storage.trees import write_random
 

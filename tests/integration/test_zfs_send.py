@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from appliance.errors import Conflict, NotFound, StorageError, UsageError
-from appliance.storage import zfs_command, zfs_pipe, zfs_send
-from appliance.storage.zfs import ZfsStore
+from appliance.storage.zfs import command as zfs_command
+from appliance.storage.zfs import pipe as zfs_pipe
+from appliance.storage.zfs import send as zfs_send
+from appliance.storage.zfs.store import ZfsStore
 from tests.support.zfs import call
 from tests.unit.storage.trees import describe, fill, write_random
 

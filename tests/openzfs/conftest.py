@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.storage.zfs import ZfsStore
+from appliance.storage.zfs.store import ZfsStore
 from tests.support.zfs import call, destroy_dataset
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from appliance.history.diff.tree import Comparison, Options
-from appliance.storage.zfs import ZfsStore
+from appliance.storage.zfs.store import ZfsStore
 from tests.unit.storage.trees import ODD_NAMES
 
 pytestmark = pytest.mark.zfs

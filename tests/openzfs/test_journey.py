@@ -12,7 +12,7 @@ import pytest
 from appliance.history.retention import Policy
 from appliance.history.workspaces import Workspaces
 from appliance.state.db import Database
-from appliance.storage.zfs import ZfsStore
+from appliance.storage.zfs.store import ZfsStore
 from tests.support.zfs import call
 from tests.unit.storage.trees import describe, fill, set_xattrs
 

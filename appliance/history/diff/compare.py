@@ -13,7 +13,7 @@ from appliance.errors import NotFound
 from appliance.history.diff import unchanged, walk
 from appliance.history.diff.tree import Options
 from appliance.history.workspaces import NOW, Workspaces
-from appliance.storage.pinning import parts_of
+from appliance.storage.trees.pinning import parts_of
 
 if TYPE_CHECKING:
     from appliance import wire

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from appliance import paths
 from appliance.history.diff import cells, content, text
 from appliance.history.diff.pinned import descend, look, open_regular
-from appliance.storage.pinning import FOLDER, parts_of
+from appliance.storage.trees.pinning import FOLDER, parts_of
 
 if TYPE_CHECKING:
     from appliance import wire

@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Sequence
 
-from appliance.storage.pinning import FOLDER, LOOK
+from appliance.storage.trees.pinning import FOLDER, LOOK
 
 
 def look(folder: int, name: str) -> os.stat_result | None:

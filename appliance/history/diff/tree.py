@@ -23,7 +23,7 @@ from appliance.history.diff import content, unchanged
 from appliance.history.diff.pinned import descend, look, open_folder
 from appliance.history.diff.renames import Held, pair
 from appliance.history.diff.telling import Enough, Telling
-from appliance.storage.pinning import FOLDER, parts_of
+from appliance.storage.trees.pinning import FOLDER, parts_of
 
 HELD = 50_000
 """Added and removed entries kept in memory."""

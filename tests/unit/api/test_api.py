@@ -24,7 +24,7 @@ from appliance.notebooks.controller import NotebookController
 from appliance.settings import Settings
 from appliance.state import events, resources
 from appliance.state.db import Database
-from appliance.storage.directory import DirectoryStore
+from appliance.storage.directory.store import DirectoryStore
 from appliance.storage.room import Room
 from appliance.telemetry.telemetry import Telemetry
 from appliance.telemetry.types import LogLine, LogQuery

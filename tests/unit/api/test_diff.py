@@ -25,7 +25,7 @@ from appliance.errors import ApplianceError, NotFound, UsageError
 from appliance.history.workspaces import Workspaces
 from appliance.state import resources
 from appliance.state.db import Database
-from appliance.storage.directory import DirectoryStore
+from appliance.storage.directory.store import DirectoryStore
 from tests.conftest import Clock
 from tests.unit.history.diff.test_walk import children
 

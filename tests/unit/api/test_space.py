@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from appliance.history.measuring import SpaceReports
-from appliance.storage.directory import DirectoryStore
+from appliance.storage.directory.store import DirectoryStore
 from appliance.storage.room import Room
 from tests.conftest import Clock
 from tests.unit.api.test_api import House, house, is_problem

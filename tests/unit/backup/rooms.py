@@ -21,7 +21,7 @@ from appliance.state.backups import Backup
 from appliance.state.db import Database
 from appliance.storage.base import Store
 from appliance.storage.open import open_store
-from appliance.storage.zfs import ZfsStore
+from appliance.storage.zfs.store import ZfsStore
 from appliance.telemetry.telemetry import Telemetry
 from appliance.vault.secrets import Secrets
 from tests.unit.storage.trees import describe

@@ -44,7 +44,7 @@ async def live(rooms: Rooms) -> None:
     path = await rooms.workspaces.open(uid)
     fill(path)
     set_xattrs(path)
-    (path / "large").write_bytes(os.urandom(300_000))
+    (path / "large").write_bytes(os.urandom(600_000))
     first = await rooms.workspaces.snapshot(uid, cause="manual", message="first")
     (path / "plain").write_bytes(b"changed\n")
     (path / "deep" / "er" / "new").write_text("new")

@@ -18,7 +18,7 @@ from appliance.backup.point import ID, PREFIX
 from appliance.backup.prune import work as prune
 from appliance.backup.target import Target
 from appliance.errors import NotFound, StorageError
-from appliance.storage.directory import DirectoryStore
+from appliance.storage.directory.store import DirectoryStore
 from tests.unit.backup.rooms import Rooms, opened
 from tests.unit.backup.suite import leftovers
 

@@ -10,7 +10,7 @@ import pytest
 from appliance.datasets.datasets import Datasets
 from appliance.datasets.models import Models
 from appliance.state.db import Database
-from appliance.storage.directory import DirectoryStore
+from appliance.storage.directory.store import DirectoryStore
 from tests.conftest import Clock
 
 

@@ -13,7 +13,7 @@ from appliance.errors import Conflict, NoSpace, NotFound, UsageError
 from appliance.state import events, resources
 from appliance.state.db import Database
 from appliance.state.versions import Version
-from appliance.storage.directory import DirectoryStore
+from appliance.storage.directory.store import DirectoryStore
 from tests.conftest import Clock
 
 pytestmark = pytest.mark.anyio

@@ -17,7 +17,7 @@ from appliance.errors import Conflict, DaemonDown, NotFound, StorageError, Unava
 from appliance.packs import build
 from appliance.packs.entry import Entry
 from appliance.settings import Settings
-from appliance.storage.directory import DirectoryStore
+from appliance.storage.directory.store import DirectoryStore
 from tests.conftest import Clock
 from tests.unit.datasets.served import Served
 

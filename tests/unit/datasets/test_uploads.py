@@ -21,7 +21,7 @@ from appliance.packs.entry import Entry
 from appliance.packs.tree import Tree, walk
 from appliance.state.db import Database
 from appliance.state.versions import Version
-from appliance.storage.directory import DirectoryStore
+from appliance.storage.directory.store import DirectoryStore
 from tests.conftest import Clock
 
 pytestmark = pytest.mark.anyio

@@ -17,7 +17,7 @@ from appliance.state.db import Database
 from appliance.state.runs import Run
 from appliance.state.versions import Version
 from appliance.storage.base import Usage
-from appliance.storage.directory import DirectoryStore
+from appliance.storage.directory.store import DirectoryStore
 
 pytestmark = pytest.mark.anyio
 

@@ -25,7 +25,7 @@ import pytest
 from appliance.errors import Conflict
 from appliance.history.volumes import ROOM
 from appliance.state import snapshots, versions
-from appliance.storage.directory import DirectoryStore
+from appliance.storage.directory.store import DirectoryStore
 from tests.support.zfs import call, destroy_dataset
 from tests.unit.history.victim import (
     OPERATIONS,

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from appliance.storage import copytree, directory
-from appliance.storage.copying import Links
-from appliance.storage.directory import DirectoryStore
+from appliance.storage.directory import store as directory
+from appliance.storage.directory.store import DirectoryStore
+from appliance.storage.trees import copytree
+from appliance.storage.trees.copying import Links
 from tests.unit.history.machine import WorkspaceMachine
 
 

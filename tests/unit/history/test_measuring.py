@@ -15,7 +15,7 @@ from appliance.history.workspaces import Workspaces
 from appliance.state import resources
 from appliance.state.db import Database
 from appliance.storage.base import Usage
-from appliance.storage.directory import DirectoryStore
+from appliance.storage.directory.store import DirectoryStore
 from appliance.storage.room import Room
 from tests.conftest import Clock
 

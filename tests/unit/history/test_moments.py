@@ -15,8 +15,9 @@ from appliance.history.retention import Policy
 from appliance.history.workspaces import NOW, Workspaces
 from appliance.state import snapshots
 from appliance.state.db import Database
-from appliance.storage import looking, replacing, tree
-from appliance.storage.directory import DirectoryStore
+from appliance.storage.directory import looking
+from appliance.storage.directory.store import DirectoryStore
+from appliance.storage.trees import replacing, tree
 from tests.conftest import Clock
 from tests.unit.storage.trees import describe, fill
 

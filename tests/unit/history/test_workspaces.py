@@ -12,7 +12,7 @@ import pytest
 from appliance.errors import Conflict, NoSpace, NotFound, StorageError
 from appliance.history.workspaces import Workspaces
 from appliance.state.db import Database
-from appliance.storage.directory import DirectoryStore
+from appliance.storage.directory.store import DirectoryStore
 from tests.conftest import Clock
 from tests.unit.storage.trees import describe, fill
 

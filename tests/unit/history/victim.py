@@ -29,8 +29,8 @@ from appliance.history.workspaces import NOW, Workspaces
 from appliance.state import snapshots
 from appliance.state.db import Database
 from appliance.storage.base import Store
-from appliance.storage.directory import DirectoryStore
-from appliance.storage.zfs import ZfsStore
+from appliance.storage.directory.store import DirectoryStore
+from appliance.storage.zfs.store import ZfsStore
 
 UID = "0123456789abcdef"
 OPERATIONS = ("rollback", "undo", "restore", "fork", "commit", "prune")

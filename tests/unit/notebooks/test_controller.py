@@ -17,7 +17,7 @@ from appliance.settings import Settings
 from appliance.state import events, resources
 from appliance.state.db import Database
 from appliance.state.resources import Resource
-from appliance.storage.directory import DirectoryStore
+from appliance.storage.directory.store import DirectoryStore
 from appliance.vault.secrets import Secrets
 from tests.conftest import Clock
 from tests.unit.notebooks.rooms import FakeEngine, FakeImages, FakeRouter, FakeTelemetry, Killed, Mortality

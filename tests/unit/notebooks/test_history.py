@@ -22,7 +22,7 @@ from appliance.spec.models import Notebook
 from appliance.state import events, resources
 from appliance.state.db import Database
 from appliance.state.resources import Resource
-from appliance.storage.directory import DirectoryStore
+from appliance.storage.directory.store import DirectoryStore
 from tests.conftest import Clock
 
 pytestmark = pytest.mark.anyio

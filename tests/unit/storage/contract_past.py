@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import NotFound, UsageError
-from appliance.storage import tree
 from appliance.storage.base import Store
+from appliance.storage.trees import tree
 from tests.unit.storage.trees import describe, fill, set_xattrs
 
 MB = 1_000_000

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import StorageError
-from appliance.storage import child, copying, copytree, replacing
 from appliance.storage.argv import run
-from appliance.storage.replacing import replace, tidy
+from appliance.storage.trees import child, copying, copytree, replacing
+from appliance.storage.trees.replacing import replace, tidy
 
 
 def test_what_is_done_to_the_copy_while_it_is_made_leads_nowhere(tmp_path: Path) -> None:
@@ -108,7 +108,9 @@ def test_a_copy_whose_daemon_is_gone_does_not_begin(tmp_path: Path) -> None:
 
 def test_children_import_nothing_but_the_standard_library() -> None:
     """They start with no site-packages in front, and must not grow slow to start."""
-    program = "import sys; sys.path.append(sys.argv[1]); from appliance.storage import copytree, measure;" + (
+    program = (
+        "import sys; sys.path.append(sys.argv[1]);"
+        "from appliance.storage.trees import copytree; from appliance.storage.directory import measure;"
         "print(sorted({name.split('.')[0] for name in sys.modules} - set(sys.stdlib_module_names)))"
     )
     argv = child.argv("none")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import NoSpace, StorageError
-from appliance.storage import directory
-from appliance.storage.copying import Links
-from appliance.storage.directory import DirectoryStore
+from appliance.storage.directory import store as directory
+from appliance.storage.directory.store import DirectoryStore
+from appliance.storage.trees.copying import Links
 from tests.unit.storage.contract import StoreContract
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import Conflict
-from appliance.storage import directory
 from appliance.storage import gate as gates
-from appliance.storage.directory import DirectoryStore
+from appliance.storage.directory import store as directory
+from appliance.storage.directory.store import DirectoryStore
 from appliance.storage.gate import Gate
 
 

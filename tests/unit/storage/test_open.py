@@ -10,7 +10,7 @@ from appliance.errors import StorageError, UsageError
 from appliance.settings import Settings
 from appliance.storage import open as opening
 from appliance.storage.open import MARK, open_store
-from appliance.storage.pools import Pool
+from appliance.storage.zfs.pools import Pool
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import Conflict, NoSpace, NotFound, StorageError, UsageError
-from appliance.storage import replacing
-from appliance.storage.replacing import replace, tidy
+from appliance.storage.trees import replacing
+from appliance.storage.trees.replacing import replace, tidy
 from tests.unit.storage.trees import ODD_NAMES, describe, fill, set_xattrs
 
 
@@ -310,7 +310,7 @@ def test_a_parent_that_turns_into_a_link_again_and_again_leads_nowhere(
 PROGRAM = """
 import os, sys
 from pathlib import Path
-from appliance.storage.tree import replace, tidy
+from appliance.storage.trees.tree import replace, tidy
 base = Path(sys.argv[1])
 (base / "source" / "d").mkdir(parents=True)
 (base / "source" / "d" / "f").write_text("new")

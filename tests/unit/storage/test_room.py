@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from appliance.errors import NoSpace
 from appliance.storage.base import Store, StoreInfo
-from appliance.storage.directory import DirectoryStore
+from appliance.storage.directory.store import DirectoryStore
 from appliance.storage.reserve import SLICE, ReserveFile, wanted
 from appliance.storage.room import AGAIN, Place, Room, is_low, low_mark
 

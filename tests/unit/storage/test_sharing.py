@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from appliance.storage import copytree, directory, lookback, notes
-from appliance.storage.copying import Links
-from appliance.storage.directory import DirectoryStore
+from appliance.storage.directory import store as directory
+from appliance.storage.directory.store import DirectoryStore
+from appliance.storage.trees import copytree, ctime, notes
+from appliance.storage.trees.copying import Links
 from tests.unit.storage.machine import StoreMachine
 from tests.unit.storage.trees import describe, fill, set_xattrs
 
@@ -172,7 +173,7 @@ def test_a_file_system_that_hides_changes_gets_full_copies(
 
 
 def test_this_file_system_is_tried_out(tmp_path: Path) -> None:
-    assert lookback.trusts_ctime(tmp_path, mapped=True)
+    assert ctime.trusts_ctime(tmp_path, mapped=True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -187,8 +188,8 @@ def tmpfs(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_tmpfs_does_not_tell_of_pages_that_are_mapped(tmpfs: Path) -> None:
-    assert lookback.trusts_ctime(tmpfs, mapped=False)
-    assert not lookback.trusts_ctime(tmpfs, mapped=True)
+    assert ctime.trusts_ctime(tmpfs, mapped=False)
+    assert not ctime.trusts_ctime(tmpfs, mapped=True)
 
 
 def test_a_page_that_was_mapped_and_dirty_before_the_snapshot_is_not_missed(

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import NotFound, TooLarge, UsageError
-from appliance.storage import tree
-from appliance.storage.tree import list_directory, open_file, pin, pinned
+from appliance.storage.trees import tree
+from appliance.storage.trees.tree import list_directory, open_file, pin, pinned
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.storage.zfs_changes import parse_diff
+from appliance.storage.zfs.changes import parse_diff
 
 TOP = b"/srv/volumes/w/2/"
 

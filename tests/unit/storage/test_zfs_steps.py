@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.storage.zfs_steps import Dataset, Moment, Step, parse, steps, volume_of
+from appliance.storage.zfs.steps import Dataset, Moment, Step, parse, steps, volume_of
 
 HERE, THERE = "tank/volumes", "far/backup"
 LISTING = """\

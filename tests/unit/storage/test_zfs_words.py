@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import ApplianceError, Conflict, NoSpace, NotFound, StorageError
-from appliance.storage import argv, pools
-from appliance.storage.mounts import Mount, mounted_at, mounts, parse_mountinfo
-from appliance.storage.zfs_command import AlreadyThere, Busy, meaning
+from appliance.storage import argv
+from appliance.storage.zfs import pools
+from appliance.storage.zfs.command import AlreadyThere, Busy, meaning
+from appliance.storage.zfs.mounts import Mount, mounted_at, mounts, parse_mountinfo
 
 SAID = (
     ("cannot create snapshot 'tank/v@s': dataset already exists", AlreadyThere),

@@ -14,7 +14,7 @@ from appliance.errors import NotFound, UsageError
 from appliance.history.diff import compare
 from appliance.history.workspaces import Workspaces
 from appliance.state.db import Database
-from appliance.storage.directory import DirectoryStore
+from appliance.storage.directory.store import DirectoryStore
 from tests.conftest import Clock
 
 pytestmark = pytest.mark.anyio

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import NoSpace, NotFound, StorageError
-from appliance.storage import child, copytree
 from appliance.storage.argv import Answer, run
+from appliance.storage.trees import child, copytree
 
 COPY_S = 24 * 3600.0
 """Deadline of one copy; a disk that hangs is noticed here, a large data set on a slow disk is not cut."""

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import ApplianceError, Conflict, NotFound, StorageError
-from appliance.storage.mounts import mounted_at
-from appliance.storage.zfs_busy import patiently
-from appliance.storage.zfs_command import SLOW_S, AlreadyThere, Busy, zfs
+from appliance.storage.zfs.busy import patiently
+from appliance.storage.zfs.command import SLOW_S, AlreadyThere, Busy, zfs
+from appliance.storage.zfs.mounts import mounted_at
 
 log = logging.getLogger(__name__)
 

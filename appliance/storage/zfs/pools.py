@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from appliance.errors import StorageError
 from appliance.storage.argv import program_path, run
-from appliance.storage.zfs_command import QUICK_S, zpool
+from appliance.storage.zfs.command import QUICK_S, zpool
 
 LOOK_S = 20
 

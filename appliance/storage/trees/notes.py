@@ -7,7 +7,7 @@ What is unchanged: a file whose ctime is older than the frozen tree, in the same
 ctime, and renaming sets it, so such a file has had this name in this directory; the directory is known by its inode.
 Size, times, owner, mode and xattrs are compared as well: a clock can be set back. Two things write without a new ctime,
 and the note allows for them: a long `write` that has begun before (MARGIN_NS), and a page that is mapped and already
-dirty (whoever copies writes everything out first, which ends that). `lookback.trusts_ctime` tries a file system out.
+dirty (whoever copies writes everything out first, which ends that). `ctime.trusts_ctime` tries a file system out.
 
 Used by the copier, a program of its own, so it imports little, and only from the standard library.
 """

@@ -31,8 +31,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from appliance.storage import child, notes
-from appliance.storage.notes import FOLDER, Previous, pin_path, xattrs_of
+from appliance.storage.trees import child, notes
+from appliance.storage.trees.notes import FOLDER, Previous, pin_path, xattrs_of
 
 FICLONE = 0x40049409
 CHUNK = 1 << 20

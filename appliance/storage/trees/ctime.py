@@ -1,36 +1,20 @@
-"""What the directory store can tell of its past: by the copier's notes, by ctime, and by counting hard links."""
+"""Whether a tree has changed since a moment, told by ctime, and whether a file system can be trusted with that."""
 
 from __future__ import annotations
 
-import json
 import mmap
 import os
 import secrets
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.errors import StorageError
-from appliance.storage import child, measure
 from appliance.storage.argv import run
-from appliance.storage.notes import tick
+from appliance.storage.trees.notes import tick
 
 WALK_S = 3600.0
-"""Deadline of a walk over one volume."""
+"""Deadline of a walk over one volume: looking for changes, measuring or removing it."""
 _PROBE_S = 2.5
 """Longest wait for a file system's clock to go on; the coarsest count in two seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """In bytes; see `measure`."""
-
-    live: int
-    each: tuple[int, ...]
-    held: int
-    only: int
-    portion: int
 
 
 def trusts_ctime(folder: Path, *, mapped: bool) -> bool:
@@ -74,12 +58,3 @@ def any_since(root: Path, moment_ns: int, *, below: bool = False) -> bool:
     depth = ["-mindepth", "1"] if below else []
     answer = run(["find", str(root), *depth, "-xdev", "-newerct", stamp, "-print", "-quit"], timeout_s=WALK_S)
     return bool(answer.out) or answer.code != 0
-
-
-def measured(live: Path | None, snapshots: Sequence[Path]) -> Measured:
-    argv = [*child.argv(measure.__name__), str(live or ""), *map(str, snapshots)]
-    answer = run(argv, timeout_s=WALK_S)
-    if answer.code:
-        raise StorageError(f"cannot measure: {answer.err}", where=str(live), hint="look at the directory's permissions")
-    found = json.loads(answer.out)
-    return Measured(found["live"], tuple(found["each"]), found["held"], found["only"], found["portion"])

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from appliance.errors import NotFound, TooLarge, UsageError
-from appliance.storage.pinning import FOLDER, missing, parts_of, pin, pinned
-from appliance.storage.replacing import Mark, Replacement, replace, tidy
+from appliance.storage.trees.pinning import FOLDER, missing, parts_of, pin, pinned
+from appliance.storage.trees.replacing import Mark, Replacement, replace, tidy
 
 __all__ = [
     "MOST_ENTRIES",

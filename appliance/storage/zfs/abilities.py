@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, fields
 
 from appliance.storage.argv import run
-from appliance.storage.zfs_command import QUICK_S
+from appliance.storage.zfs.command import QUICK_S
 
 log = logging.getLogger(__name__)
 

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from appliance.errors import NotFound, StorageError
 from appliance.storage.argv import program_path, run
-from appliance.storage.zfs_abilities import Abilities
-from appliance.storage.zfs_command import zfs, zpool
-from appliance.storage.zfs_handover import snapshots_of
-from appliance.storage.zfs_space import number, settle
+from appliance.storage.zfs.abilities import Abilities
+from appliance.storage.zfs.command import zfs, zpool
+from appliance.storage.zfs.handover import snapshots_of
+from appliance.storage.zfs.space import number, settle
 
 log = logging.getLogger(__name__)
 

@@ -29,10 +29,10 @@ from pathlib import Path
 
 from appliance.errors import ApplianceError, Conflict, NoSpace, NotFound, StorageError, UsageError
 from appliance.storage.argv import run
-from appliance.storage.copying import FULL, copy_entry
-from appliance.storage.lookback import any_since
-from appliance.storage.notes import tick
-from appliance.storage.pinning import FOLDER, descend, folder, missing, parts_of
+from appliance.storage.trees.copying import FULL, copy_entry
+from appliance.storage.trees.ctime import any_since
+from appliance.storage.trees.notes import tick
+from appliance.storage.trees.pinning import FOLDER, descend, folder, missing, parts_of
 
 log = logging.getLogger(__name__)
 

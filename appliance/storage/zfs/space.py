@@ -10,9 +10,9 @@ from collections.abc import Collection
 
 from appliance.errors import NoSpace, NotFound, StorageError
 from appliance.storage.base import Reclaim, Usage
-from appliance.storage.zfs_abilities import Abilities
-from appliance.storage.zfs_command import SLOW_S, AlreadyThere, zfs
-from appliance.storage.zfs_handover import Frozen, frozen, is_left
+from appliance.storage.zfs.abilities import Abilities
+from appliance.storage.zfs.command import SLOW_S, AlreadyThere, zfs
+from appliance.storage.zfs.handover import Frozen, frozen, is_left
 
 log = logging.getLogger(__name__)
 

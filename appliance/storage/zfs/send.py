@@ -7,7 +7,7 @@
     await prune(target, keep)                                 points that are not in `keep`, and what only they need
 
 Volume `a/b` becomes the dataset `TARGET/a/b` with all its snapshots up to `snapshot` and, where what it was cloned
-from is there too, as a clone of it. What both sides have in common is found by GUID (`zfs_steps`), so nobody says
+from is there too, as a clone of it. What both sides have in common is found by GUID (`steps`), so nobody says
 what was sent before; the source only has to keep the snapshot of its last point. The point is a snapshot of TARGET
 itself and is taken last: one that is there is whole, whatever was killed. Nothing at a target is ever overwritten.
 
@@ -25,14 +25,14 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from appliance.errors import ApplianceError, Conflict, NotFound, UsageError
-from appliance.storage import zfs_handover
 from appliance.storage.names import check_snapshot, check_volume
 from appliance.storage.threads import ended, in_thread
-from appliance.storage.zfs import ZfsStore
-from appliance.storage.zfs_abilities import abilities
-from appliance.storage.zfs_command import SLOW_S, AlreadyThere, zfs
-from appliance.storage.zfs_pipe import Stop, Stopped, pipe
-from appliance.storage.zfs_steps import PROPERTIES, SEALED, Dataset, Step, parse, steps, volume_of
+from appliance.storage.zfs import handover
+from appliance.storage.zfs.abilities import abilities
+from appliance.storage.zfs.command import SLOW_S, AlreadyThere, zfs
+from appliance.storage.zfs.pipe import Stop, Stopped, pipe
+from appliance.storage.zfs.steps import PROPERTIES, SEALED, Dataset, Step, parse, steps, volume_of
+from appliance.storage.zfs.store import ZfsStore
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ async def send(
 
 async def points(target: str) -> list[str]:
     """Oldest first. Raises NotFound where there is no such dataset."""
-    return await in_thread(zfs_handover.snapshots_of, _checked(target))
+    return await in_thread(handover.snapshots_of, _checked(target))
 
 
 async def stored(target: str, point: str) -> list[str]:
@@ -170,7 +170,7 @@ def _prune(target: str, keep: frozenset[str]) -> None:
         if not dataset.moments:
             continue
         if not any(_has(dataset, mark.name) for mark in kept):
-            zfs_handover.destroy(name, able)
+            handover.destroy(name, able)
             continue
         for moment in dataset.moments:
             last = gone.get(f"{name}@{moment.name}", "")

@@ -11,7 +11,7 @@ from typing import IO
 
 from appliance.errors import ApplianceError, StorageError
 from appliance.storage.argv import program_path
-from appliance.storage.zfs_command import meaning
+from appliance.storage.zfs.command import meaning
 
 CHUNK = 1 << 20
 """Bytes that are moved at a time, inside the kernel."""

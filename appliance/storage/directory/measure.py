@@ -20,8 +20,8 @@ import stat
 from collections import Counter
 from collections.abc import Iterator
 
-from appliance.storage import child
-from appliance.storage.notes import FOLDER
+from appliance.storage.trees import child
+from appliance.storage.trees.notes import FOLDER
 
 BLOCK = 512
 

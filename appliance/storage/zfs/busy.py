@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from appliance.storage.mounts import holders
-from appliance.storage.zfs_command import Busy
+from appliance.storage.zfs.command import Busy
+from appliance.storage.zfs.mounts import holders
 
 BUSY_S = 10.0
 """How long a dataset may be busy: an ended container's mounts go away a moment after it."""

@@ -3,7 +3,7 @@
     POOL/volumes              mountpoint=ROOT, canmount=off; its local mountpoint is the mark that it is this home's
     POOL/volumes/notebooks    a folder: canmount=off
     POOL/volumes/notebooks/1  a volume: canmount=noauto, so only `path` mounts it; its mountpoint is inherited
-    POOL/volumes-views        clones of snapshots that somebody looks at (`zfs_views`)
+    POOL/volumes-views        clones of snapshots that somebody looks at (`views`)
     POOL/volumes-reserve      holds nothing but a reservation
 
 Each step below is one `zfs` command, which ZFS does or does not do; what a kill leaves half way (a dataset that is
@@ -23,17 +23,17 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from appliance.errors import ApplianceError, NotFound, StorageError
-from appliance.storage import zfs_changes, zfs_handover, zfs_space
 from appliance.storage.base import Reclaim, StoreInfo, Usage
-from appliance.storage.copying import give
 from appliance.storage.gate import Gate
-from appliance.storage.mounts import mounted_at, mounts
 from appliance.storage.names import check_snapshot, check_volume, inside_another
-from appliance.storage.zfs_abilities import abilities
-from appliance.storage.zfs_busy import patiently
-from appliance.storage.zfs_command import SLOW_S, AlreadyThere, zfs, zpool
-from appliance.storage.zfs_steps import SEALED
-from appliance.storage.zfs_views import Views
+from appliance.storage.trees.copying import give
+from appliance.storage.zfs import changes, handover, space
+from appliance.storage.zfs.abilities import abilities
+from appliance.storage.zfs.busy import patiently
+from appliance.storage.zfs.command import SLOW_S, AlreadyThere, zfs, zpool
+from appliance.storage.zfs.mounts import mounted_at, mounts
+from appliance.storage.zfs.steps import SEALED
+from appliance.storage.zfs.views import Views
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class ZfsStore:
         self._open_base(pool)
         self._able = abilities(self.base)
         self._views = Views(self.base, self.root)
-        zfs_handover.sweep(self.base)
+        handover.sweep(self.base)
 
     def info(self) -> StoreInfo:
         lines = zfs("get", "-H", "-p", "-o", "value", "used,available", self.base).split()
@@ -104,11 +104,11 @@ class ZfsStore:
         except NotFound:
             raise _no_volume(volume, self.base) from None
         if not self._able.written:
-            zfs_changes.remember(self._dataset(volume), snapshot, second)
+            changes.remember(self._dataset(volume), snapshot, second)
 
     def snapshots(self, volume: str) -> list[str]:
-        names = zfs_handover.snapshots_of(self._dataset(volume))
-        return [name for name in names if not zfs_handover.is_left(name)]
+        names = handover.snapshots_of(self._dataset(volume))
+        return [name for name in names if not handover.is_left(name)]
 
     def clone(self, volume: str, snapshot: str, new: str) -> Path:
         source, dataset = self._snapshot(volume, snapshot), self._dataset(new)
@@ -147,7 +147,7 @@ class ZfsStore:
             if self.exists(volume):
                 with self._views.none_of(volume):
                     patiently(dataset, lambda: self._unmount(dataset))
-                    patiently(dataset, lambda: zfs_handover.destroy(dataset, self._able))
+                    patiently(dataset, lambda: handover.destroy(dataset, self._able))
             self._tidy(volume)
 
     # looking back
@@ -158,33 +158,33 @@ class ZfsStore:
     def changed(self, volume: str) -> bool:
         """Without `written`, files are looked at until one is newer than the snapshot."""
         path, names = self.path(volume), self.snapshots(volume)
-        return not names or zfs_changes.changed(self._dataset(volume), path, names[-1], self._able)
+        return not names or changes.changed(self._dataset(volume), path, names[-1], self._able)
 
     def written(self, volume: str, snapshot: str) -> int | None:
         """Of a clone's first snapshot: since it was cloned."""
         self._snapshot(volume, snapshot)
-        return zfs_changes.written(self._dataset(volume), snapshot, self._able)
+        return changes.written(self._dataset(volume), snapshot, self._able)
 
     def hints(self, volume: str, older: str, newer: str | None) -> Iterator[str] | None:
         """`older` may be a snapshot of what the volume was cloned from, where its name is not used again."""
         dataset = self._dataset(volume)
-        start = self._able.diff and zfs_changes.origin_with(dataset, check_snapshot(older))
+        start = self._able.diff and changes.origin_with(dataset, check_snapshot(older))
         if not start:
             return None
-        return zfs_changes.hints(self.path(volume), start, self._snapshot(volume, newer) if newer else dataset)
+        return changes.hints(self.path(volume), start, self._snapshot(volume, newer) if newer else dataset)
 
     # space
 
     def usage(self, volume: str) -> Usage:
-        return zfs_space.usage(self._dataset(volume), self._able, self._views.folder)
+        return space.usage(self._dataset(volume), self._able, self._views.folder)
 
     def reclaimable(self, volume: str, snapshots: Collection[str]) -> Reclaim:
         wanted = {check_snapshot(snapshot) for snapshot in snapshots}
         self._views.close_idle(0)
-        return zfs_space.reclaimable(self._dataset(volume), wanted, self._able, self._views.folder)
+        return space.reclaimable(self._dataset(volume), wanted, self._able, self._views.folder)
 
     def set_quota(self, volume: str, most: int | None) -> bool:
-        zfs_space.set_quota(self._dataset(volume), most)
+        space.set_quota(self._dataset(volume), most)
         return True
 
     def snapshot_all(self, volumes: Sequence[str], snapshot: str) -> None:
@@ -201,7 +201,7 @@ class ZfsStore:
 
     def reserve(self, size: int) -> None:
         """Beside the volumes, so that it is neither one of them nor a part of their sizes."""
-        zfs_space.reserve(f"{self.base}-reserve", size)
+        space.reserve(f"{self.base}-reserve", size)
 
     def volumes(self, prefix: str = "") -> list[str]:
         top = self._dataset(prefix) if prefix else self.base

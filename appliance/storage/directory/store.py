@@ -27,17 +27,16 @@ from pathlib import Path
 from appliance.errors import NoSpace, NotFound, StorageError
 from appliance.storage.argv import run
 from appliance.storage.base import Reclaim, StoreInfo, Usage
-from appliance.storage.copying import FULL, Links, copy_tree, give
+from appliance.storage.directory.looking import Looking
+from appliance.storage.directory.space import measured
 from appliance.storage.gate import Gate
-from appliance.storage.lookback import any_since, measured, trusts_ctime
-from appliance.storage.looking import Looking
 from appliance.storage.names import check_snapshot, check_volume, inside_another
-from appliance.storage.notes import read_note
+from appliance.storage.trees.copying import FULL, Links, copy_tree, give
+from appliance.storage.trees.ctime import WALK_S, any_since, trusts_ctime
+from appliance.storage.trees.notes import read_note
 
 log = logging.getLogger(__name__)
 
-WALK_S = 3600.0
-"""Deadline of a walk over one volume: measuring or removing it."""
 _SLASH = "+"
 _SNAPSHOT = re.compile(r"[0-9]{6,}@(?P<name>.+)")
 

@@ -16,8 +16,8 @@ import secrets
 from dataclasses import dataclass
 
 from appliance.errors import Conflict, NotFound
-from appliance.storage.zfs_abilities import Abilities
-from appliance.storage.zfs_command import SLOW_S, AlreadyThere, Busy, zfs
+from appliance.storage.zfs.abilities import Abilities
+from appliance.storage.zfs.command import SLOW_S, AlreadyThere, Busy, zfs
 
 log = logging.getLogger(__name__)
 

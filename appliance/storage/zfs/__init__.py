@@ -1,0 +1,1 @@
+"""The ZFS store, volumes sent to other pools, and the only place that runs `zfs` and `zpool`."""
