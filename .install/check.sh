@@ -1,6 +1,8 @@
 # The verb test: its environment, its stages, and what tests left behind.
 # shellcheck shell=bash
 
+readonly CI_S=5100
+
 do_test() {
   forget_user_settings
   SCRATCH=$(mktemp -d)
@@ -100,9 +102,11 @@ nothing_left() {
 }
 
 stage() { # stage NAME COMMAND...: its output is shown as it comes
-  local started=$SECONDS status=0
+  local started=$SECONDS status=0 deadline=()
   step "$1" "${*:2:4}"
-  "${@:2}" </dev/null 9>&- || status=$?
+  # Where nobody watches, what hangs is interrupted while there is time left to tell where.
+  [[ -z ${CI:-} ]] || deadline=(timeout --signal=INT --kill-after=30 $((CI_S > SECONDS ? CI_S - SECONDS : 1)))
+  "${deadline[@]+"${deadline[@]}"}" "${@:2}" </dev/null 9>&- || status=$?
   if ((status == 0)); then ok "$1, $((SECONDS - started)) s"; else
     printf '    %sfailed%s  %s, exit %d, %d s\n' "$RED" "$RESET" "$1" "$status" "$((SECONDS - started))"
   fi

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from appliance.settings import Settings
 from appliance.settings import load as load_settings
 
-pytest_plugins = ["tests.support.docker", "tests.support.zfs", "tests.support.daemon"]
+pytest_plugins = ["tests.support.docker", "tests.support.zfs", "tests.support.daemon", "tests.support.git"]
 
 
 class Clock:
@@ -46,3 +47,11 @@ def clock() -> Clock:
 def settings(tmp_path: Path) -> Settings:
     """Settings of an empty home."""
     return load_settings({}, home=tmp_path / "home")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Where nobody watches, a failure is shown when it happens: the summary never comes if a later test hangs."""
+    if os.environ.get("CI") and report.failed:
+        told = f"\n--- {report.nodeid} ({report.when}, {report.duration:.0f} s)\n{report.longreprtext}"
+        print(told, file=sys.__stdout__, flush=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,15 +18,25 @@ from pathlib import Path
 
 import pytest
 
+from appliance.storage.zfs import waking
+
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 _START_S = 20.0
 _POOL_BYTES = 768 << 20
 
 
 def call(*argv: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        argv, capture_output=True, text=True, timeout=timeout, env={**os.environ, "PATH": _PATH, "LC_ALL": "C"}
-    )
+    """What the program starts is ended with it: a `umount` that hangs would keep the pipes open."""
+    environment = {**os.environ, "PATH": _PATH, "LC_ALL": "C"}
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(argv, process.returncode, out, err)
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +47,7 @@ def zfs_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if not shutil.which("zpool", path=_PATH):
         pytest.skip("no zpool program: install zfsutils-linux or zfs-fuse")
     daemon = _start_daemon()
+    waking.start()
     try:
         with file_pool(tmp_path_factory.mktemp("zpool") / "disk", _POOL_BYTES) as pool:
             yield pool
@@ -71,12 +83,11 @@ def zfs_dataset(zfs_pool: str) -> Iterator[str]:
 
 def destroy_dataset(dataset: str) -> None:
     """With all that is in it. Waits for what was in use a moment ago."""
-    ended = call("zfs", "destroy", "-R", dataset)
-    deadline = time.monotonic() + 10
-    while ended.returncode != 0 and "busy" in ended.stderr and time.monotonic() < deadline:
+    deadline = time.monotonic() + 30
+    while (ended := call("zfs", "destroy", "-R", dataset)).returncode != 0:
+        assert "busy" in ended.stderr, ended.stderr
+        assert time.monotonic() < deadline, ended.stderr
         time.sleep(0.1)
-        ended = call("zfs", "destroy", "-R", dataset)
-    assert ended.returncode == 0, ended.stderr
 
 
 def _answers() -> bool:

@@ -27,7 +27,7 @@ from appliance.storage.base import Reclaim, StoreInfo, Usage
 from appliance.storage.gate import Gate
 from appliance.storage.names import check_snapshot, check_volume, inside_another
 from appliance.storage.trees.copying import give
-from appliance.storage.zfs import changes, handover, space
+from appliance.storage.zfs import changes, handover, space, waking
 from appliance.storage.zfs.abilities import abilities
 from appliance.storage.zfs.busy import patiently
 from appliance.storage.zfs.command import SLOW_S, AlreadyThere, zfs, zpool
@@ -47,6 +47,7 @@ class ZfsStore:
 
     def __init__(self, pool: str, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
+        waking.start()
         root.chmod(0o700)  # a set-uid program in a workspace must be out of reach for the machine's users
         self.root = root.resolve()
         self.base = f"{pool}/volumes"
