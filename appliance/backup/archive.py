@@ -65,7 +65,7 @@ class Archive:
         return self._progress.written
 
     async def run(self, *, created: float, instance: str, origin: str) -> Point:
-        """The published point. What it unpins may be destroyed again."""
+        """The point, which is still to be published. What it unpins may be destroyed again."""
         self._known = await anyio.to_thread.run_sync(self._target.known)
         volumes = []
         for planned in self._staged.volumes:
@@ -80,7 +80,7 @@ class Archive:
             await self._let_go(planned)
         self._advance("state, secrets and logs")
         home = await self._pack("home", self._staged.folder, self._known.get("home"))
-        point = Point(
+        return Point(
             id=self._staged.id,
             created=created,
             appliance=__version__,
@@ -91,8 +91,6 @@ class Archive:
             origin=origin,
             skipped=tuple(self._skipped),
         )
-        await anyio.to_thread.run_sync(self._target.publish, point)
-        return point
 
     async def _volume(self, planned: Planned) -> Volume:
         name = planned.name

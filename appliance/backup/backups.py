@@ -55,6 +55,8 @@ class Backups:
         self._on_zfs = on_zfs
         self._clock = clock
         self._run: Run | None = None
+        self._forgets = ""
+        """The target that is being forgotten: what is destroyed meanwhile must not be a new backup's."""
 
     async def start(self, target: str, *, verify: bool = False, keep: int = 0) -> Backup:
         """Begin; how it goes on is followed. `keep` > 0 removes all points but the newest so many afterwards.
@@ -81,6 +83,34 @@ class Backups:
         if self._run and self._run.row.id == backup_id:
             self._run.task.cancel()
             await asyncio.wait({self._run.task})
+
+    async def held(self, target: str) -> tuple[int, int]:
+        """How many backups to `target` are known, and how many moments the store keeps for the next one.
+
+        Raises NotFound where there was none.
+        """
+        known = sum(row.target == target for row in backups.every(self._db.read))
+        if not known:
+            raise NotFound(f"nothing was ever backed up to {target!r}", hint="`appliance backups` lists the targets")
+        return known, await self._work.held(target)
+
+    async def forget(self, target: str) -> tuple[int, int]:
+        """Let go of what `held` counts, and answer that. Nothing at the target is touched, nor needed.
+
+        Raises NotFound where nothing was backed up there, Conflict while a backup runs.
+        """
+        self._check_alone()
+        self._forgets = target
+        try:
+            known, moments = await self.held(target)
+            message = f"{moments} moments that were kept for the next backup are let go"
+            with self._db.write() as db:
+                backups.forget(db, target)
+                events.record(db, "backup", target, "Forgotten", message, now=self._clock())
+            await self._work.clear()
+        finally:
+            self._forgets = ""
+        return known, moments
 
     def every(self) -> list[Backup]:
         """Newest first."""
@@ -168,6 +198,8 @@ class Backups:
                 where=self._run.row.target,
                 hint="wait for its end, or cancel it: `appliance backups` lists them",
             )
+        if self._forgets:
+            raise Conflict("a target is being forgotten", where=self._forgets, hint="repeat the command in a moment")
 
     async def _check(self, target: str, *, verify: bool) -> None:
         if target.startswith(ZFS):

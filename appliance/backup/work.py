@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import anyio
 
@@ -91,6 +92,10 @@ class Work:
             answer = await program.ask({"target": row.target}, listen)
         return f"all {answer['points']} points are whole: {size(int(answer['read']))} checked", 0
 
+    async def held(self, target: str) -> int:
+        """Snapshots of volumes that are kept only so that the next backup to `target` is an increment."""
+        return await in_thread(_held, self._store, self._kept() - self._kept(forgotten=target))
+
     async def sweep(self) -> None:
         """Nothing of a backup that a kill has ended stays, but what is in its target."""
         with self._db.write() as db:
@@ -98,6 +103,10 @@ class Work:
                 for hold in held:
                     if hold.owner.startswith(OWNER):
                         holds.release(db, hold.target, hold.owner)
+        await self.clear()
+
+    async def clear(self) -> None:
+        """Destroy what no backup to any known target needs. Only while none runs."""
         await self._clear(self._kept())
 
     # the two forms
@@ -110,11 +119,14 @@ class Work:
             async with child.started("pack") as program:
                 archive = Archive(self._store, target, staged, program, frozen=frozen, tell=tell)
                 point = await archive.run(created=row.created, instance=self._instance, origin=self._origin)
-            if keep:
+            await _in_full(anyio.to_thread.run_sync(target.publish, point))
+            if keep and not _cancelled():
                 tell(Progress("removes old points", written=archive.written))
-                async with child.started("prune") as program:
-                    await program.ask({"target": row.target, "keep": keep, "new": row.id}, lambda _: None)
-        return f"{len(point.volumes)} volumes, {size(point.bytes)} in all, {size(archive.written)} new", archive.written
+                with suppress(asyncio.CancelledError):
+                    async with child.started("prune") as program:
+                        await program.ask({"target": row.target, "keep": keep, "new": row.id}, lambda _: None)
+        said = f"{len(point.volumes)} volumes, {size(point.bytes)} in all, {size(archive.written)} new"
+        return said + _left(keep), archive.written
 
     async def _send(self, row: Backup, staged: Staged, keep: int, tell: Tell) -> tuple[str, int]:
         assert isinstance(self._store, ZfsStore), "checked at the start"
@@ -132,10 +144,12 @@ class Work:
                 before, names = names, await in_thread(_present, self._store, staged)
                 if names == before:
                     raise  # else a run has ended meanwhile, and its volumes went with it
-        if keep:
+        if keep and not _cancelled():
             tell(Progress("removes old points", written=sent.bytes))
-            await zfs_send.prune(dataset, (await zfs_send.points(dataset))[-keep:])
-        return f"{len(names)} volumes, {sent.volumes} with something new, {size(sent.bytes)} sent", sent.bytes
+            with suppress(asyncio.CancelledError):
+                await zfs_send.prune(dataset, (await zfs_send.points(dataset))[-keep:])
+        said = f"{len(names)} volumes, {sent.volumes} with something new, {size(sent.bytes)} sent"
+        return said + _left(keep), sent.bytes
 
     # what is taken and held for it
 
@@ -195,15 +209,15 @@ class Work:
         except ApplianceError as error:
             log.warning("what the backup has left is tried again at the next start: %s", error)
 
-    def _kept(self, *, ended: Backup | None = None, unsent: str = "") -> set[str]:
+    def _kept(self, *, ended: Backup | None = None, unsent: str = "", forgotten: str = "") -> set[str]:
         """Of each dataset that was sent to the last point, where the next increment begins, and a later attempt.
 
         `ended` has just been sent: it takes the place of what there was at its target. Of `unsent`, an id, nothing is
-        in its target.
+        in its target. `forgotten` is a target for which nothing is kept.
         """
         newest: dict[str, list[Backup]] = {}
         for row in backups.every(self._db.read):
-            if row.id == unsent or (ended and row.target == ended.target):
+            if row.id == unsent or row.target == forgotten or (ended and row.target == ended.target):
                 continue
             if row.target.startswith(ZFS):
                 newest.setdefault(row.target, []).append(row)
@@ -212,6 +226,35 @@ class Work:
             sent = next((row for row in rows if row.phase == SUCCEEDED), rows[0])
             kept |= {snapshot_of(rows[0].id), snapshot_of(sent.id)}
         return kept
+
+
+async def _in_full(publishing: Coroutine[Any, Any, None]) -> None:
+    """A cancellation meanwhile comes too late, for the point is there: only `_cancelled` tells of it."""
+    running = asyncio.ensure_future(publishing)
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await ended(running)
+        running.result()
+
+
+def _cancelled() -> bool:
+    """Somebody has asked this task to end, though it goes on."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _left(keep: int) -> str:
+    return "; it was cancelled after its point was made: old points may be left" if keep and _cancelled() else ""
+
+
+def _held(store: Store, names: Collection[str]) -> int:
+    """How many snapshots of these names there are, in all volumes."""
+    count = 0
+    for volume in store.volumes():
+        with suppress(NotFound):  # it went away meanwhile
+            count += sum(snapshot in names for snapshot in store.snapshots(volume))
+    return count
 
 
 def _clear(store: Store, kept: Collection[str]) -> None:

@@ -34,6 +34,10 @@ def configure_backup(parser: argparse.ArgumentParser) -> None:
 def configure_backups(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table")
     parser.add_argument("--cancel", default="", metavar="ID", help="end the backup that runs")
+    parser.add_argument(
+        "--forget", default="", metavar="TARGET", help="let go of what is kept here for the next backup to it"
+    )
+    parser.add_argument("--confirm", default="", metavar="TARGET", help="of --forget: the same again")
     parser.set_defaults(run=run_backups)
 
 
@@ -59,7 +63,10 @@ def run_backup(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         render.say("\ncancelling ...")
         client.delete("backups", begun["id"])
-        render.say("cancelled: no point was made; what was written is used by the next backup")
+        if client.get("backups", begun["id"])["phase"] == "Succeeded":
+            render.say(f"it was too late for that: point {begun['id']} is made")
+        else:
+            render.say("cancelled: no point was made; what was written is used by the next backup")
         raise
     if ended["phase"] != "Succeeded":
         raise ApplianceError(ended["message"], where=f"backup {ended['id']}", hint="`appliance backups` lists them all")
@@ -75,6 +82,8 @@ def run_backups(args: argparse.Namespace) -> int:
     if args.cancel:
         client.delete("backups", args.cancel)
         return 0
+    if args.forget:
+        return _forget(client, args.forget, args.confirm)
     items = client.items("backups")
     if args.output != "table":
         render.data(items, args.output)
@@ -116,6 +125,24 @@ def run_restore(args: argparse.Namespace) -> int:
     render.say("containers of the old appliance, should any run on this machine, are not taken over: remove them")
     render.say("start it: `./install.sh`, or `appliance serve`")
     return 0
+
+
+def _forget(client: Client, target: str, confirm: str) -> int:
+    target, confirm = _absolute(target), _absolute(confirm) if confirm else ""
+    if not confirm and sys.stdin.isatty():
+        found = client.forget_backups(target, dry_run=True)
+        render.say(f"This lets go of {_moments(found['moments'])} kept here for the next backup to {target},")
+        render.say(f"and takes its {found['backups']} backups off the list. The next one there sends everything again.")
+        confirm = input("Type the target to go on: ")
+        if confirm != target:
+            raise UsageError("the target does not match; nothing was let go")
+    done = client.forget_backups(target, confirm=confirm)
+    render.say(f"{target} is forgotten, {_moments(done['moments'])} let go; what is stored there is still there")
+    return 0
+
+
+def _moments(count: int) -> str:
+    return "1 moment" if count == 1 else f"{count} moments"
 
 
 def _list(found: list[tuple[str, Point | None]], output: str) -> int:

@@ -38,6 +38,8 @@ class Volumes:
         self._db = db
         self._store = store
         self._clock = clock
+        self._needed: set[tuple[str, str]] = set()
+        """Volume and snapshot of what stands for no moment and cannot go yet; each is told once."""
 
     def head(self, uid: str) -> str:
         """Raises NotFound where nothing was ever opened."""
@@ -58,7 +60,7 @@ class Volumes:
         try:
             await in_thread(self._store.destroy_snapshot, moment.volume, moment.id)
         except ApplianceError as error:
-            log.info("snapshot %s of %s stays for now: %s", moment.id, moment.volume, error)
+            log.info("snapshot %s of %s stays for now: %s", moment.id, moment.volume, _first_line(error))
 
     async def discard(self, volume: str) -> None:
         """Remove a volume that never became a head."""
@@ -93,7 +95,6 @@ class Volumes:
                 continue
             for found in await in_thread(self._store.snapshots, volume):
                 if _OURS.fullmatch(found) and found not in moments:
-                    log.info("snapshot %s of %s stands for no moment; it is destroyed", found, volume)
                     await self._destroy_snapshot(volume, found)
 
     async def destroy_all(self, uid: str, *, keep: Collection[str] = ()) -> None:
@@ -124,9 +125,19 @@ class Volumes:
         try:
             await in_thread(self._store.destroy_snapshot, volume, snapshot_id)
         except Conflict as error:  # a fork or a reader needs it
-            log.info("snapshot %s of %s stays for now: %s", snapshot_id, volume, error)
+            if (volume, snapshot_id) not in self._needed:
+                self._needed.add((volume, snapshot_id))
+                log.info("snapshot %s of %s stays for now: %s", snapshot_id, volume, _first_line(error))
         except StorageError as error:
             log.warning("snapshot %s of %s stays: %s", snapshot_id, volume, error)
+        else:
+            self._needed.discard((volume, snapshot_id))
+            log.info("snapshot %s of %s stood for no moment; it is destroyed", snapshot_id, volume)
+
+
+def _first_line(error: ApplianceError) -> str:
+    """ZFS goes on with a line for each clone."""
+    return error.message.partition("\n")[0]
 
 
 def _number(volume: str) -> int:

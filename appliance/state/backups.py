@@ -37,6 +37,11 @@ def finish(db: Connection, backup_id: str, *, phase: str, message: str, size: in
     )
 
 
+def forget(db: Connection, target: str) -> None:
+    """As if nothing had ever been backed up there."""
+    db.execute("DELETE FROM backups WHERE target = ?", (target,))
+
+
 def every(db: Connection) -> list[Backup]:
     """Newest first."""
     return [_backup(row) for row in db.execute("SELECT * FROM backups ORDER BY created DESC, rowid DESC")]

@@ -126,7 +126,8 @@ class Store(Protocol):
 
     def hints(self, volume: str, older: str, newer: str | None) -> Iterator[str] | None:
         """Paths below the root that may differ between two moments (`newer` None: now), or None: it cannot be told
-        without a walk. Never misses one; a renamed directory stands for all that is in it. Bytes as surrogates."""
+        without a walk. Never misses a file, though of one with several names it may name only one; a renamed directory
+        stands for all that is in it. Bytes as surrogates."""
         ...
 
     # space

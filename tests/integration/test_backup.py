@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from appliance.errors import UsageError
+from appliance.storage.zfs import send as zfs_send
 from tests.support.zfs import call
 from tests.unit.backup.rooms import opened, restored
 from tests.unit.backup.suite import BackupSuite, Places, leftovers, live
@@ -82,6 +83,27 @@ async def test_what_was_sent_is_kept_on_both_sides_and_goes_on(tmp_path: Path, z
         assert (await rooms.back_up(target)).phase == "Succeeded"
     listed = call("zfs", "list", "-H", "-r", "-o", "mounted", "-t", "filesystem", f"{zfs_dataset}/backup").stdout
     assert "yes" not in listed, "nothing of a backup is mounted"
+
+
+async def test_a_target_that_is_forgotten_keeps_its_points_and_the_store_nothing(
+    tmp_path: Path, zfs_dataset: str
+) -> None:
+    target, other = (f"{zfs_dataset}/{name}" for name in ("backup", "other"))
+    async with opened(tmp_path / "home", on(f"{zfs_dataset}/a")) as rooms:
+        await live(rooms)
+        first = await rooms.back_up(f"zfs:{target}")
+        second = await rooms.back_up(f"zfs:{other}")
+        assert (first.phase, second.phase) == ("Succeeded", "Succeeded")
+        kept = [name for name in leftovers(rooms.store) if name.endswith(first.id)]
+        assert kept
+        assert await rooms.backups.forget(f"zfs:{target}") == (1, len(kept))
+        assert {name.split("@")[-1] for name in leftovers(rooms.store)} == {f"backup-{second.id}"}
+        assert await zfs_send.points(target) == [f"backup-{first.id}"]
+        before = await rooms.everything()
+        assert (await rooms.back_up(f"zfs:{other}")).phase == "Succeeded"
+    await anyio.to_thread.run_sync(restored, tmp_path / "new", f"zfs:{target}", on(f"{zfs_dataset}/b"), first.id)
+    async with opened(tmp_path / "new", on(f"{zfs_dataset}/b")) as again:
+        assert {"notebook/nb", "dataset/data"} <= (await again.everything()).keys() <= before.keys()
 
 
 async def test_only_zfs_is_sent(tmp_path: Path, zfs_dataset: str) -> None:

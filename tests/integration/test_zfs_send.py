@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from appliance.errors import Conflict, NotFound, StorageError, UsageError
@@ -251,6 +253,30 @@ async def test_a_cancelled_transfer_ends_soon_and_goes_on_later(store: ZfsStore,
     await zfs_send.send(store, ["v"], "b1", target)
     await zfs_send.receive(other, target, "b1")
     assert (other.path("v") / "large").read_bytes() == (store.path("v") / "large").read_bytes()
+
+
+async def test_a_cancel_that_finds_the_point_made_comes_too_late(
+    store: ZfsStore, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.create("v")
+    store.snapshot("v", "b1")
+    began, go_on = threading.Event(), threading.Event()
+    whole = zfs_send._quietly
+
+    def quietly(*arguments: str) -> None:
+        if arguments == ("snapshot", f"{target}@b1"):
+            began.set()
+            assert go_on.wait(60)
+        whole(*arguments)
+
+    monkeypatch.setattr(zfs_send, "_quietly", quietly)
+    task = asyncio.ensure_future(zfs_send.send(store, ["v"], "b1", target))
+    assert await anyio.to_thread.run_sync(began.wait, 60)
+    task.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    assert (await task).volumes == 1
+    assert await zfs_send.points(target) == ["b1"]
 
 
 async def test_a_kill_between_any_two_commands_is_made_good(

@@ -183,3 +183,18 @@ def test_every_request_says_who_asks(tmp_path: Path) -> None:
         client.close()
     assert said[0]
     assert said[0].isascii()
+
+
+def test_a_daemon_that_is_slow_is_told_with_the_limit_it_had(tmp_path: Path) -> None:
+    over = threading.Event()
+    with serving(tmp_path / "s", lambda _: assert_ends(over)):
+        client = Client(socket=tmp_path / "s")
+        for limit, words in ((0.2, "within 0.2 s"), (0.3, "within 0.3 s")):
+            with pytest.raises(DaemonDown, match=words):
+                client.call("GET", "/v1/notebooks", timeout_s=limit)
+        over.set()
+        client.close()
+
+
+def assert_ends(over: threading.Event) -> None:
+    assert over.wait(10)

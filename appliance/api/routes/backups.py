@@ -45,9 +45,23 @@ def routes(parts: Parts) -> list[Route]:
         await parts.backups.cancel(request.path_params["id"])
         return Response(status_code=204)
 
+    async def forget(request: Request) -> Response:
+        """Nothing at the target itself is touched."""
+        asked = await requests.body(request, wire.ForgetRequest)
+        target, dry_run = asked["target"], asked.get("dry_run", False)
+        if not dry_run and asked.get("confirm", "") != target:
+            raise UsageError(
+                f"the next backup to {target} would have to send everything again",
+                where=target,
+                hint=f"confirm with the target: `appliance backups --forget {target} --confirm {target}`",
+            )
+        known, moments = await (parts.backups.held if dry_run else parts.backups.forget)(target)
+        return JSONResponse(wire.Forgotten(target=target, backups=known, moments=moments))
+
     return [
         Route("/v1/backups", listing, methods=["GET"]),
         Route("/v1/backups", begin, methods=["POST"]),
+        Route("/v1/backups/forget", forget, methods=["POST"]),
         Route("/v1/backups/{id}", one, methods=["GET"]),
         Route("/v1/backups/{id}", cancel, methods=["DELETE"]),
     ]

@@ -67,8 +67,11 @@ async def send(
     """Make the point `snapshot` at dataset `target`, which is made where it is missing. Repeating it goes on.
 
     Every volume must have the snapshot. Raises UsageError, NotFound, Conflict (the target is somebody else's), NoSpace.
+    A cancellation that finds the point made comes too late: it is not raised.
     """
-    return await _stoppable(lambda stop: _send(store, volumes, check_snapshot(snapshot), target, owner, stop, progress))
+    return await _stoppable(
+        lambda stop: _send(store, volumes, check_snapshot(snapshot), target, owner, stop, progress), too_late=True
+    )
 
 
 async def points(target: str) -> list[str]:
@@ -317,8 +320,11 @@ def _quietly(*arguments: str) -> None:
         log.debug("%s", error.message)
 
 
-async def _stoppable(work: Callable[[Stop], R]) -> R:
-    """Blocking work in a thread; a cancellation stops its programs, so that it ends soon, and waits for that."""
+async def _stoppable(work: Callable[[Stop], R], *, too_late: bool = False) -> R:
+    """Blocking work in a thread; a cancellation stops its programs, so that it ends soon, and waits for that.
+
+    `too_late`: what was done nevertheless is answered, and the cancellation is not raised.
+    """
     stop = Stop()
     running = asyncio.ensure_future(in_thread(work, stop))
     try:
@@ -326,4 +332,6 @@ async def _stoppable(work: Callable[[Stop], R]) -> R:
     except asyncio.CancelledError:
         stop.stop()
         await ended(running)
+        if too_late and not running.cancelled() and running.exception() is None:
+            return running.result()
         raise

@@ -6,15 +6,16 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from appliance.backup import work
+from appliance.backup import child, work
 from appliance.backup.backups import new_id
-from appliance.backup.point import ID, PREFIX
+from appliance.backup.point import ID, PREFIX, Point
 from appliance.backup.prune import work as prune
 from appliance.backup.target import Target
 from appliance.errors import NotFound, StorageError
@@ -92,6 +93,73 @@ async def test_a_cancel_while_letting_go_changes_nothing(
     await asyncio.gather(*cancelling)
     assert (rooms.backups.find(row.id).phase, leftovers(rooms.store)) == ("Succeeded", [])
     assert Target(tmp_path / "target").ids() == [row.id]
+
+
+async def test_a_cancel_that_comes_while_the_point_is_published_comes_too_late(
+    rooms: Rooms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rooms.store.create("datasets/d/1")
+    target = tmp_path / "target"
+    first = await rooms.back_up(target)
+    began, go_on = threading.Event(), threading.Event()
+    whole = Target.publish
+    phase = "Succeeded"
+
+    def publish(self: Target, point: Point) -> None:
+        began.set()
+        assert go_on.wait(60)
+        if phase == "Failed":
+            raise StorageError("the disk is gone")
+        whole(self, point)
+
+    monkeypatch.setattr(Target, "publish", publish)
+    for phase in ("Succeeded", "Failed"):
+        began.clear()
+        go_on.clear()
+        row = await rooms.backups.start(str(target), keep=1)
+        assert await anyio.to_thread.run_sync(began.wait, 60)
+        cancelling = [asyncio.create_task(rooms.backups.cancel(row.id))]
+        await turns()
+        cancelling.append(asyncio.create_task(rooms.backups.cancel(row.id)))
+        await turns()
+        go_on.set()
+        await asyncio.gather(*cancelling)
+        ended = rooms.backups.find(row.id)
+        assert (ended.phase, leftovers(rooms.store)) == (phase, []), ended.message
+        assert (row.id in Target(target).ids()) == (phase == "Succeeded")
+        assert ("old points may be left" in ended.message) == (phase == "Succeeded")
+    assert first.id in Target(target).ids(), "whoever cancels does not wait for old points to go"
+    with Target(target).lock(write=True):
+        pass
+
+
+async def test_a_cancel_while_old_points_are_removed_ends_that_alone(
+    rooms: Rooms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rooms.store.create("datasets/d/1")
+    target = tmp_path / "target"
+    await rooms.back_up(target)
+    whole, begun = child.started, asyncio.Event()
+
+    @asynccontextmanager
+    async def started(name: str) -> AsyncIterator[Any]:
+        if name == "prune":
+            begun.set()
+            await asyncio.Event().wait()
+        async with whole(name) as program:
+            yield program
+
+    monkeypatch.setattr(child, "started", started)
+    row = await rooms.backups.start(str(target), keep=1)
+    async with asyncio.timeout(60):
+        await begun.wait()
+    await rooms.backups.cancel(row.id)
+    ended = rooms.backups.find(row.id)
+    assert (ended.phase, len(Target(target).ids()), leftovers(rooms.store)) == ("Succeeded", 2, [])
+    assert "old points may be left" in ended.message
+    monkeypatch.undo()
+    assert (await rooms.back_up(target, keep=1)).phase == "Succeeded"
+    assert len(Target(target).ids()) == 1
 
 
 def store_of(tmp_path: Path, *volumes: str) -> DirectoryStore:

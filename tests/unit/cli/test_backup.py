@@ -15,8 +15,9 @@ from appliance.cli.main import INTERRUPTED, main
 class Daemon:
     """Answers as the client does."""
 
-    def __init__(self, *rows: dict[str, Any], interrupt: bool = False) -> None:
+    def __init__(self, *rows: dict[str, Any], interrupt: bool = False, phase: str = "Canceled") -> None:
         self.rows = rows
+        self.phase = phase
         self.interrupt = interrupt
         self.asked: list[Any] = []
 
@@ -31,6 +32,13 @@ class Daemon:
 
     def delete(self, kind: str, name: str) -> None:
         self.asked.append(("delete", kind, name))
+
+    def get(self, kind: str, name: str) -> dict[str, Any]:
+        return row(self.phase)
+
+    def forget_backups(self, target: str, *, confirm: str = "", dry_run: bool = False) -> dict[str, Any]:
+        self.asked.append(("forget", target, confirm, dry_run))
+        return {"target": target, "backups": 3, "moments": 7}
 
 
 def row(phase: str, message: str = "", **more: Any) -> dict[str, Any]:
@@ -73,6 +81,28 @@ def test_a_failure_is_told_and_ctrl_c_cancels(
     daemon = use(monkeypatch, Daemon(GOING, interrupt=True))
     assert main(["backup", "/b"]) == INTERRUPTED
     assert daemon.asked[-1] == ("delete", "backups", "P1")
+    assert "no point was made" in capsys.readouterr().err
+    use(monkeypatch, Daemon(GOING, interrupt=True, phase="Succeeded"))
+    assert main(["backup", "/b"]) == INTERRUPTED
+    assert "too late for that: point P1 is made" in capsys.readouterr().err
+
+
+def test_a_target_is_forgotten_when_it_was_typed_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    daemon = use(monkeypatch, Daemon())
+    old = "zfs:tank/old"
+    assert main(["backups", "--forget", old, "--confirm", old]) == 0
+    assert daemon.asked == [("forget", old, old, False)]
+    assert "7 moments let go" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    for typed, code in (("zfs:tank/other", 2), (old, 0)):
+        monkeypatch.setattr("builtins.input", lambda _, typed=typed: typed)
+        daemon.asked.clear()
+        assert main(["backups", "--forget", old]) == code
+        assert daemon.asked[0] == ("forget", old, "", True)
+        assert len(daemon.asked) == (2 if code == 0 else 1)
+        assert "lets go of 7 moments" in capsys.readouterr().err
 
 
 def test_a_restore_without_a_backup_is_not_found(

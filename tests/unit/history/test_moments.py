@@ -500,6 +500,31 @@ async def test_a_snapshot_that_cannot_go_now_goes_the_next_time(
     assert store.snapshots(old.volume) == [last.id]
 
 
+async def test_what_a_clone_needs_is_told_once_and_in_one_line(
+    workspaces: Workspaces, store: DirectoryStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await write(workspaces, {"a": "1"})
+    old = await workspaces.snapshot(UID, cause="interval")
+    await workspaces.snapshot(UID, cause="interval")
+    clones = "\n".join(f"tank/clone{number}" for number in range(15))
+
+    def needed(volume: str, snapshot: str) -> None:
+        raise Conflict(f"cannot destroy '{snapshot}': snapshot has dependent clones\n{clones}", hint="delete them")
+
+    caplog.set_level("INFO", "appliance.history")
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "destroy_snapshot", needed)
+        await workspaces.prune(UID, NONE, 2e9)
+        for _ in range(3):
+            await workspaces.sweep()
+    (told,) = [record for record in caplog.records if old.id in record.getMessage()]
+    assert (told.levelname, told.getMessage().count("\n")) == ("INFO", 0)
+    assert "dependent clones" in told.getMessage()
+    await workspaces.sweep()
+    assert old.id not in store.snapshots(old.volume)
+    assert "is destroyed" in caplog.records[-1].getMessage()
+
+
 async def test_holds_are_of_moments_that_exist_and_go_with_them(workspaces: Workspaces) -> None:
     await write(workspaces, {"a": "1"})
     kept = await workspaces.snapshot(UID, cause="manual")
