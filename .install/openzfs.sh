@@ -8,7 +8,7 @@ readonly OPENZFS_TESTS=(
   tests/integration/test_zfs_history.py
   tests/integration/test_zfs_send.py
 )
-readonly OPENZFS_S=7200
+readonly OPENZFS_S=10000
 
 # --- Real OpenZFS ---------------------------------------------------------------------------------------------
 

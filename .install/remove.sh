@@ -1,6 +1,8 @@
 # The verb uninstall: the program goes; with --purge, the data too.
 # shellcheck shell=bash
 
+readonly END_USE='end what uses it (fuser -vm MOUNTPOINT, zfs holds -r DATASET), then run this again'
+
 # --- Uninstall ------------------------------------------------------------------------------------------------
 
 do_uninstall() {
@@ -23,7 +25,7 @@ do_uninstall() {
 }
 
 confirm_purge() {
-  [[ ! -e $DATA || -e $DATA/state.db || -e $DATA/config.toml || -e $DATA/install.log ]] ||
+  [[ ! -e $DATA || -z $(ls -A "$DATA") || -e $DATA/state.db || -e $DATA/config.toml || -e $DATA/install.log ]] ||
     die "$DATA does not look like the appliance's data" 'name the right directory with --home'
   step 'Purge' "destroys everything in $DATA: notebooks, datasets, models, runs, logs"
   if ((DRY_RUN || YES)); then return; fi
@@ -79,39 +81,76 @@ step_remove_program() {
 step_purge() { # step_purge INSTANCE
   step 'Data' "$DATA is destroyed"
   if ((DRY_RUN)); then would "remove containers, network, pool and $DATA" && return; fi
-  local ids pool left
+  local ids left real
   ids=$(our containers "$1")
   # shellcheck disable=SC2086 # one word a container
   [[ -z $ids ]] || run docker rm -f $ids || die 'containers could not be removed' 'docker ps -a shows them' "$LOG"
   ids=$(our networks "$1")
   # shellcheck disable=SC2086
   [[ -z $ids ]] || run docker network rm $ids || true
-  pool=$(config_get zpool)
-  [[ -z $pool ]] || purge_pool "$pool"
-  left=$(awk -v home="$DATA/" 'index($2, home) == 1 { print $2 }' /proc/mounts)
+  purge_pools
+  real=$(realpath "$DATA") # it may be a link to where there is room
+  left=$(awk -v home="$real/" 'index($2, home) == 1 { print $2 }' /proc/mounts)
   [[ -z $left ]] || die "something is still mounted below $DATA: $left" 'unmount it, then run this again'
   exec 9>&-
   LOG=/dev/null
-  rm -rf --one-file-system "$DATA" || die "not all of $DATA could be removed" "sudo rm -rf $DATA"
+  # Where it is a mount itself, it stays as an empty directory.
+  rm -rf --one-file-system "$real" || [[ -z $(ls -A "$real") ]] ||
+    die "not all of $DATA could be removed" "sudo rm -rf $real"
+  [[ ! -L $DATA || -e $DATA ]] || rm -f "$DATA"
   ok 'destroyed'
   note 'the images appliance/base and appliance/notebook stay: docker rmi removes them'
 }
 
-purge_pool() { # purge_pool POOL: a pool in our own file goes whole; in a given one, only what the appliance made
-  local base=$1/volumes outside beside
-  if [[ -e $DATA/pool.img ]]; then
-    run as_root zpool destroy -f "$1" || die "zpool $1 could not be destroyed" 'zpool status shows why' "$LOG"
-    return
-  fi
-  # The ZFS store marks its dataset so; see appliance/storage/zfs/store.py.
-  [[ $(zfs get -H -o value,source mountpoint "$base" 2>/dev/null) == "$DATA/volumes"$'\t'local ]] || return 0
-  for beside in "$base-views" "$base-reserve"; do # views are clones of volumes
-    zfs list -H -o name "$beside" >/dev/null 2>&1 || continue
-    run as_root zfs destroy -R "$beside" || die "$beside could not be destroyed" 'zfs list -r shows what is left' "$LOG"
+purge_pools() { # a pool in our own file goes whole; in the one that was given, only what the appliance made
+  local pool given real
+  given=$(config_get zpool)
+  real=$(realpath -m "$DATA/pool.img")
+  for pool in $(zpool list -H -o name 2>/dev/null || true); do
+    is_in_file "$pool" "$real" || continue
+    run as_root zpool destroy -f "$pool" || die "zpool $pool could not be destroyed" "$END_USE" "$LOG"
+    [[ $pool != "$given" ]] || given=''
   done
-  outside=$(zfs list -H -o name,origin | awk -v base="$base" '
-    index($2, base "@") + index($2, base "/") == 1 && $1 != base && index($1, base "/") != 1 { print $1 }')
-  [[ -z $outside ]] || die "clones outside $base come from volumes in it: $outside" 'zfs promote or destroy them first'
-  run as_root zfs destroy -R "$base" || die "$base could not be destroyed" 'zfs list -r shows what is left' "$LOG"
+  if [[ -z $given ]]; then return; fi
+  if zfs list -H -o name "$given" >/dev/null 2>&1; then
+    purge_given_pool "$given"
+  elif [[ ! -e $DATA/pool.img && $(config_get storage) != directory ]]; then # else it goes with the rest of $DATA
+    note "if $given is gone for good, remove the line zpool from $DATA/config.toml"
+    die "ZFS knows no $given, in which the volumes are" "zpool import ${given%%/*}, then run this again"
+  fi
+}
+
+is_in_file() { # is_in_file POOL FILE
+  { zpool status -P "$1" 2>/dev/null || zpool status "$1" 2>/dev/null; } |
+    awk -v file="$2" '$1 == file { found = 1 } END { exit !found }'
+}
+
+purge_given_pool() { # purge_given_pool POOL
+  local base=$1/volumes mark foreign beside
+  # The ZFS store marks its dataset so; see appliance/storage/zfs/store.py.
+  mark=$(zfs get -H -o value,source mountpoint "$base" 2>/dev/null || true)
+  if [[ $mark != "$(realpath -m "$DATA/volumes")"$'\t'local ]]; then
+    [[ -z $mark ]] || note "$base stays: its mountpoint is ${mark%%$'\t'*}, so it is not of $DATA"
+    return 0
+  fi
+  # Views are clones of volumes; the base comes last, for it has the mark that a second run looks for.
+  for beside in "$base-views" "$base-reserve" "$base"; do
+    foreign=$(foreign_in "$base" "$beside")
+    [[ -z $foreign ]] || die "the appliance did not make all that is in $beside or comes from it: $foreign" \
+      'move it with zfs rename or zfs promote, or destroy it, then run this again'
+  done
+  for beside in "$base-views" "$base-reserve" "$base"; do
+    zfs list -H -o name "$beside" >/dev/null 2>&1 || continue
+    run as_root zfs destroy -R "$beside" || die "$beside could not be destroyed" "$END_USE" "$LOG"
+  done
   note "$base is destroyed; $1 stays, it was given by you"
+}
+
+# All that the appliance makes is canmount=off or noauto, which no zvol has, and nobody's default is.
+foreign_in() { # foreign_in BASE DATASET: what is not ours below it, and clones of what is in it that are elsewhere
+  zfs list -H -t filesystem,volume -o name,canmount,origin | awk -F '\t' -v base="$1" -v set="$2" '
+    function within(name, top) { return name == top || index(name, top "/") == 1 }
+    within($1, set) { if ($2 != "off" && $2 != "noauto") print $1; next }
+    within(substr($3, 1, index($3, "@") - 1), set) && !within($1, base) && !within($1, base "-views") { print $1 }' |
+    paste -sd ' '
 }

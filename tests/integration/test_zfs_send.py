@@ -7,7 +7,7 @@ import contextlib
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from appliance.storage.zfs import command as zfs_command
 from appliance.storage.zfs import pipe as zfs_pipe
 from appliance.storage.zfs import send as zfs_send
 from appliance.storage.zfs.store import ZfsStore
-from tests.support.zfs import call
+from tests.support.zfs import call, dataset_in, file_pool
 from tests.unit.storage.trees import describe, fill, write_random
 
 pytestmark = [pytest.mark.zfs, pytest.mark.anyio]
@@ -32,15 +32,25 @@ def store(zfs_dataset: str, tmp_path: Path) -> ZfsStore:
     return ZfsStore(f"{zfs_dataset}/home", tmp_path / "volumes")
 
 
-@pytest.fixture
-def target(zfs_dataset: str) -> str:
-    return f"{zfs_dataset}/far/away"
+@pytest.fixture(scope="module")
+def far_pools(zfs_pool: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The backup's and the other machine's. In one pool ZFS would make a clone of any copy of its origin."""
+    disks = tmp_path_factory.mktemp("far")
+    with file_pool(disks / "1", 512 * MIB) as first, file_pool(disks / "2", 512 * MIB) as second:
+        yield first, second
 
 
 @pytest.fixture
-def other(zfs_dataset: str, tmp_path: Path) -> ZfsStore:
+def target(far_pools: tuple[str, str]) -> Iterator[str]:
+    with dataset_in(far_pools[0]) as dataset:
+        yield f"{dataset}/far/away"
+
+
+@pytest.fixture
+def other(far_pools: tuple[str, str], tmp_path: Path) -> Iterator[ZfsStore]:
     """The store of another machine."""
-    return ZfsStore(f"{zfs_dataset}/other", tmp_path / "other")
+    with dataset_in(far_pools[1]) as dataset:
+        yield ZfsStore(f"{dataset}/other", tmp_path / "other")
 
 
 def grown(store: ZfsStore) -> None:

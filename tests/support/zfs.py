@@ -75,7 +75,13 @@ def file_pool(disk: Path, size: int) -> Iterator[str]:
 @pytest.fixture
 def zfs_dataset(zfs_pool: str) -> Iterator[str]:
     """A dataset of its own for one test, destroyed with all that is in it."""
-    dataset = f"{zfs_pool}/t{secrets.token_hex(4)}"
+    with dataset_in(zfs_pool) as dataset:
+        yield dataset
+
+
+@contextmanager
+def dataset_in(pool: str) -> Iterator[str]:
+    dataset = f"{pool}/t{secrets.token_hex(4)}"
     assert call("zfs", "create", "-o", "canmount=off", dataset).returncode == 0
     yield dataset
     destroy_dataset(dataset)
