@@ -14,7 +14,7 @@ from appliance.spec.load import Loaded
 from appliance.state import events, resources
 from appliance.state.db import Connection, Database
 
-PASSIVE = frozenset({"workflow", "dataset"})
+PASSIVE = frozenset({"workflow", "dataset", "repository"})
 """Kinds without a container of their own: they are ready as soon as they are declared."""
 
 REMOVED = "removed:"
@@ -91,8 +91,8 @@ def withdraw(db: Connection, kind: str, name: str, *, source: str, now: float) -
 def delete(db: Database, kind: str, name: str, *, source: str, now: float) -> str:
     """Ask for the end of a resource. Raises NotFound, Conflict. The uid.
 
-    A workflow is gone with its row and keeps its runs; what has a controller is torn down by that; a dataset is
-    destroyed by the caller, who may still be refused, so it is only checked here.
+    A workflow is gone with its row and keeps its runs, a repository is gone with its row; what has a controller is torn
+    down by that; a dataset is destroyed by the caller, who may still be refused, so it is only checked here.
     """
     resource = resources.get(db.read, kind, name)
     if resource.source.startswith("file:") and resource.source != source:
@@ -104,7 +104,7 @@ def delete(db: Database, kind: str, name: str, *, source: str, now: float) -> st
         return resource.uid
     with db.write() as transaction:
         events.record(transaction, kind, name, "Deleting", f"asked by {source}", now=now)
-        if kind == "workflow":
+        if kind in ("workflow", "repository"):
             resources.remove(transaction, resource.uid)
         else:
             resources.set_deleting(transaction, resource.uid, now=now)

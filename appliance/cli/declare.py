@@ -34,8 +34,25 @@ def configure_delete(parser: argparse.ArgumentParser) -> None:
 
 
 def configure_validate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", metavar="FILE")
-    parser.add_argument("--json", action="store_true", dest="as_json")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a spec file (YAML, JSON, JSONC), or a folder of them")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        dest="as_json",
+        help="one object a document: file, kind, name, valid, problems, warnings, extensions; a problem has file, "
+        "line, column, path, message and hint",
+    )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="Gradient's own dialect: refuse what the appliance adds to it, such as strategy.matrix, retry, cache, "
+        "concurrency, on.schedule, on.dataset, on.folder, on.spec, on.webhook, deploy@v1, notebook@v1, `kind` and "
+        "`name` of a workflow, and the kinds dataset, notebook and repository",
+    )
+    parser.epilog = (
+        "Exit code 0: every file is valid; 1: one is not. Problems go to stdout as FILE:LINE:COLUMN: PATH: MESSAGE "
+        "(HINT), warnings to stderr."
+    )
     parser.set_defaults(run=run_validate)
 
 
@@ -71,7 +88,7 @@ def run_delete(args: argparse.Namespace) -> int:
 def run_validate(args: argparse.Namespace) -> int:
     from appliance.cli import validate  # deferred: apply and delete leave the checking to the daemon
 
-    return validate.run(args.files, as_json=args.as_json, out=sys.stdout, err=sys.stderr)
+    return validate.run(args.files, as_json=args.as_json, strict=args.strict, out=sys.stdout, err=sys.stderr)
 
 
 def apply_file(client: Client, path: str, *, name: str | None = None, dry_run: bool = False) -> list[wire.Change]:

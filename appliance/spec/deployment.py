@@ -58,10 +58,11 @@ _OLDER_RESOURCES = {"machineType": "in this dialect it is `instanceType`", "port
 _NEWER_RESOURCES = {"instanceType": "in this dialect it is `machineType`", "port": "in this dialect it is `ports`"}
 
 
-def read_deployment(name: str, root: Node, problems: Problems) -> Deployment | None:
-    """None: there are problems."""
-    top = Fields(root, "", problems)
+def read_deployment(name: str, root: Node, problems: Problems, path: str = "") -> Deployment | None:
+    """None: there are problems. `path` is where the deployment stands in the document, empty for the whole."""
+    top = Fields(root, path, problems)
     ours = "kind" in top
+    top.extension("kind", "remove it; `apiVersion` and the shape tell a deployment")
     for key in ("kind", "name", "$schema"):
         top.node(key)
     version = top.choice("apiVersion", VERSIONS)
@@ -74,6 +75,8 @@ def read_deployment(name: str, root: Node, problems: Problems) -> Deployment | N
     image = _image(top)
     enabled = top.flag("enabled", default=True)
     command = top.texts("command", hint='such as [/bin/sh, -c, "..."]')
+    if ours and (written := top.node("env")) and isinstance(written.value, dict):
+        top.extension("env", "write a list: `- name: NAME` and `value: text`")
     env = read_env(top) if ours else read_env_list(top)
     region, registry = top.text("region", empty=True), top.text("containerRegistry")
     basic_auth = "" if older else read_secret(top, "basicAuthKey")

@@ -9,6 +9,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from appliance.errors import NotFound, SpecError, UsageError
+from appliance.spec.given import check_given
+from appliance.spec.jsonc import read_json
 from appliance.spec.tree import MAX_BYTES, to_plain
 from appliance.spec.yaml import read_yaml
 
@@ -25,7 +27,10 @@ def to_yaml(value: Any) -> str:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """A file of run inputs: one YAML or JSON mapping, under the same limits as a spec."""
+    """A file of run inputs: one YAML or JSON mapping of input names, wrapped in `inputs:` or not.
+
+    Under the same limits as a spec, and each value in a form that some input can have. Raises NotFound, UsageError.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -34,12 +39,20 @@ def read_mapping(path: Path) -> dict[str, Any]:
     if len(content) > MAX_BYTES:
         raise UsageError(f"larger than {MAX_BYTES} bytes", where=str(path))
     try:
-        documents = read_yaml(content.decode("utf-8"), str(path))
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UsageError("the file is not UTF-8 text", where=str(path)) from None
+    if path.suffix.lower() in (".json", ".jsonc"):
+        documents = read_json(text, str(path), comments=path.suffix.lower() == ".jsonc")
+    else:
+        documents = read_yaml(text, str(path))
     if problems := [problem for document in documents for problem in document.problems.in_order()]:
         raise SpecError(problems)
-    found = to_plain(documents[0].root) if len(documents) == 1 and documents[0].root else None
-    if not isinstance(found, dict):
+    root = documents[0].root if len(documents) == 1 else None
+    if root is None or not isinstance(root.value, dict):
         raise UsageError("must be a mapping of input names", where=str(path), hint='such as {"seed": {"value": "7"}}')
+    check_given(root, documents[0].problems)
+    if problems := list(documents[0].problems.in_order()):
+        raise SpecError(problems)
+    found: dict[str, Any] = to_plain(root)
     return found

@@ -18,8 +18,8 @@ def read_env_map(fields: Fields, key: str = "env") -> dict[str, str]:
         return {}
     env = {}
     for name, path, mark, node in found.entries():
-        _check_name(name, mark, path, fields.problems)
-        env[name] = _value(node, path, fields.problems)
+        check_variable(name, mark, path, fields.problems)
+        env[name] = read_value_text(node, path, fields.problems)
     return env
 
 
@@ -29,9 +29,9 @@ def read_env_list(fields: Fields, key: str = "env") -> dict[str, str]:
         item = Fields(node, path, fields.problems, what="a map of name and value")
         name = item.text("name", required=True)
         found = item.node("value", required=True)
-        value = _value(found, item.at("value"), fields.problems) if found else ""
+        value = read_value_text(found, item.at("value"), fields.problems) if found else ""
         if name:
-            _check_name(name, item.mark, item.at("name"), fields.problems)
+            check_variable(name, item.mark, item.at("name"), fields.problems)
         if name in env:
             item.error("name", f"the variable {quoted(name)} is given already")
         item.close()
@@ -45,14 +45,15 @@ def read_env(fields: Fields, key: str = "env") -> dict[str, str]:
     return read_env_list(fields, key) if node and isinstance(node.value, list) else read_env_map(fields, key)
 
 
-def _value(node: Node, path: str, problems: Problems) -> str:
+def read_value_text(node: Node, path: str, problems: Problems) -> str:
+    """A variable's value: it may be empty or a secret."""
     value = read_text(node, path, problems, empty=True)
     check_secret(value, node.mark, path, problems)
     check_expression(value, node.mark, path, problems)
     return value
 
 
-def _check_name(name: str, mark: Mark, path: str, problems: Problems) -> None:
+def check_variable(name: str, mark: Mark, path: str, problems: Problems) -> None:
     if not ENV_NAME.fullmatch(name):
         hint = "use letters, digits and `_`, not starting with a digit"
         problems.error(mark, path, f"{quoted(name)} is not a variable's name", hint)

@@ -8,11 +8,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from appliance.spec.problems import Mark, Problems, quoted
 from appliance.spec.tree import Node, child_path, item_path
 
-_READ_TWO_WAYS = re.compile(r"yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF")
-"""Texts in YAML 1.2, booleans in 1.1; which of the two the user meant is not for us to guess."""
+_READ_TWO_WAYS = {
+    "a boolean": re.compile(r"yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF"),
+    "a number": re.compile(
+        r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*|[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?"
+        r"|[1-9][0-9_]*(?::[0-5]?[0-9])+|[0-9][0-9_]*(?::[0-5]?[0-9])+\.[0-9_]*)",
+        re.ASCII,
+    ),
+    "a date": re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:(?:[Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}.{0,16})?"),
+}
+"""Texts in YAML 1.2, something else in 1.1; which of the two the user meant is not for us to guess."""
 _SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)([KMGT])", re.ASCII)
 _POWERS = {"K": 10, "M": 20, "G": 30, "T": 40}
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9]+")
+_DURATION = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def describe(node: Node) -> str:
@@ -35,10 +45,9 @@ def read_text(node: Node, path: str, problems: Problems, *, empty: bool = False,
     """Numbers, booleans and null are refused, not converted: `3.10` would become `3.1`."""
     value = node.value
     if isinstance(value, str):
-        if _READ_TWO_WAYS.fullmatch(node.plain):
-            problems.error(
-                node.mark, path, f"must be a string, and {value} can be read as a boolean", f'write "{value}"'
-            )
+        if node.plain and (other := read_two_ways(node.plain)):
+            message = f"must be a string, and {quoted(value)} can be read as {other}"
+            problems.error(node.mark, path, message, f'write "{value}"')
         elif not value and not empty:
             problems.error(node.mark, path, "must not be empty")
         return value
@@ -51,6 +60,11 @@ def read_text(node: Node, path: str, problems: Problems, *, empty: bool = False,
     return default
 
 
+def read_two_ways(plain: str) -> str:
+    """What YAML 1.1 takes this text without quotes for, such as `a boolean`; empty: for a text, too."""
+    return next((what for what, pattern in _READ_TWO_WAYS.items() if pattern.fullmatch(plain)), "")
+
+
 def read_number(
     node: Node, path: str, problems: Problems, *, default: float, least: float, most: float, whole: bool = False
 ) -> float:
@@ -58,7 +72,9 @@ def read_number(
     value = node.value
     what = "a whole number" if whole else "a number"
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-        hint = "remove the quotes" if isinstance(value, str) and value.isdecimal() else ""
+        hint = "remove the quotes" if isinstance(value, str) and not node.plain and value.isdecimal() else ""
+        if isinstance(value, str) and node.plain and re.fullmatch(r"[0-9]+(\.[0-9]+)?[eE][0-9]{1,2}", value):
+            hint = f"write {float(value):.0f}"
         problems.error(node.mark, path, f"must be {what}, not {describe(node)}", hint)
         return default
     assert isinstance(value, (int, float))
@@ -70,6 +86,34 @@ def read_number(
     else:
         return value
     return default
+
+
+def read_seconds(node: Node, path: str, problems: Problems, *, least: float, most: float) -> float | None:
+    """A number of seconds, or a text such as `90s`, `10m`, `2h`, `1d`. None: it is neither, which is noted."""
+    value = node.value
+    if isinstance(value, str):
+        words = _DURATION.fullmatch(value)
+        if words is None:
+            problems.error(node.mark, path, f"must be a time, not {describe(node)}", "seconds, or such as 10m or 2h")
+            return None
+        seconds: float = int(words[1]) * _UNITS_S[words[2]]
+    elif isinstance(value, bool) or not isinstance(value, (int, float)):
+        problems.error(node.mark, path, f"must be a time, not {describe(node)}", "seconds, or such as 10m or 2h")
+        return None
+    else:
+        seconds = float(value)
+    if least <= seconds <= most:
+        return seconds
+    problems.error(node.mark, path, f"must be from {show_seconds(least)} to {show_seconds(most)}, not {seconds:g}s")
+    return None
+
+
+def show_seconds(seconds: float) -> str:
+    """As a spec has it, such as `90s` or `1h`."""
+    for unit in ("d", "h", "m"):
+        if seconds and seconds % _UNITS_S[unit] == 0:
+            return f"{seconds / _UNITS_S[unit]:g}{unit}"
+    return f"{seconds:g}s"
 
 
 def read_size(node: Node, path: str, problems: Problems, *, least: int, most: int) -> int | None:
@@ -135,6 +179,11 @@ class Fields:
     def warn(self, key: str, message: str, hint: str = "") -> None:
         self.problems.warn(self.key_mark(key), self.at(key), message, hint)
 
+    def extension(self, key: str, hint: str = "") -> None:
+        """This key, where it is given, is ours; `hint` says what to write for Gradient."""
+        if key in self:
+            self.problems.extension(self.key_mark(key), self.at(key), hint)
+
     def missing(self, key: str, hint: str = "") -> None:
         self.problems.error(self.mark, self.at(key), "is required", hint)
 
@@ -170,6 +219,13 @@ class Fields:
         """None: absent, or no size, which is noted."""
         node = self.node(key)
         return read_size(node, self.at(key), self.problems, least=least, most=most) if node else None
+
+    def seconds(self, key: str, *, default: float, least: float = 0.0, most: float = 86_400.0) -> float:
+        node = self.node(key)
+        if node is None:
+            return default
+        found = read_seconds(node, self.at(key), self.problems, least=least, most=most)
+        return default if found is None else found
 
     def number(self, key: str, *, default: float = 0.0, least: float = 0.0, most: float = 1e9) -> float:
         node = self.node(key)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from appliance.spec.actions import read_action
+from appliance.spec.actions import read_action, shared_volumes
 from appliance.spec.env import read_env_map
 from appliance.spec.fields import Fields, read_text
-from appliance.spec.models import Action, Alias, Output, Value
+from appliance.spec.matrix import Values, read_matrix
+from appliance.spec.models import Action, Alias, Output, Retry, Value
 from appliance.spec.names import PART, PART_RULE
 from appliance.spec.problems import Mark, Problems, quoted
 from appliance.spec.refs import ALIAS_RULE, check_dataset, parse_alias
-from appliance.spec.tree import Node
+from appliance.spec.tree import Node, child_path
 
 TYPES = ("dataset", "string", "volume")
 ValueType = Literal["dataset", "string", "volume"]
 MAX_TIMEOUT_S = 1e8
+MOST_RETRIES = 100
+MOST_DELAY_S = 86_400.0
 
 _JOB_HINTS = {
     "steps": "Gradient has no steps: write `uses: script@v1` with one script",
@@ -30,8 +32,13 @@ _JOB_HINTS = {
     "args": "write it under `with`",
     "command": "write it under `with`",
     "if": "Gradient has no conditions; let the script decide",
-    "strategy": "Gradient has no matrix; write one job each",
+    "matrix": "write `strategy: {matrix: ...}`",
+    "retries": "write `retry: 3`",
+    "concurrency": "it belongs to the workflow: write it at the top",
+    "depends_on": "write `needs: [...]`",
     "name": "the job's key is its name",
+    "continue-on-error": "remove it: jobs that do not need this one go on anyway",
+    "timeout-minutes": "write `timeout`, in seconds",
 }
 
 
@@ -51,6 +58,13 @@ class Reading:
     outputs: dict[str, Output]
     machine: str
     timeout_s: float | None
+    retry: Retry
+    cache: bool
+    matrix: tuple[Values, ...]
+    """What each job that this one stands for has in its `env`; empty: it stands for itself."""
+    matrix_mark: Mark
+    shared: list[str]
+    """Inputs that are volumes of the dialect of 2021."""
 
 
 def read_job(name: str, path: str, mark: Mark, node: Node, problems: Problems) -> Reading:
@@ -58,26 +72,50 @@ def read_job(name: str, path: str, mark: Mark, node: Node, problems: Problems) -
     fields = Fields(node, path, problems)
     outputs = _outputs(fields)
     inputs, input_marks = _inputs(fields)
+    env = read_env_map(fields)
     reading = Reading(
         name=name,
         path=path,
         mark=mark,
-        action=read_action(fields, {**_shared_volumes(inputs), **outputs}) if isinstance(node.value, dict) else None,
-        env=read_env_map(fields),
+        action=read_action(fields, inputs, outputs) if isinstance(node.value, dict) else None,
+        env=env,
         needs=_needs(fields),
         inputs=inputs,
         input_marks=input_marks,
         outputs=outputs,
         machine=_machine(fields),
         timeout_s=read_timeout(fields),
+        retry=_retry(fields),
+        cache=_cache(fields),
+        matrix=read_matrix(fields, env),
+        matrix_mark=fields.key_mark("strategy"),
+        shared=shared_volumes(inputs),
     )
     fields.close(_JOB_HINTS)
     return reading
 
 
-def _shared_volumes(inputs: Mapping[str, Alias | Value]) -> dict[str, Output]:
-    """Volumes that a checkout fills in the dialect of 2021; `links` refuses them, and once is enough."""
-    return {name: Output(type="volume") for name, value in inputs.items() if value.type == "volume"}
+def _retry(job: Fields) -> Retry:
+    """`retry: 3`, or `retry: {limit: 3, delay: 10}`."""
+    job.extension("retry", "Gradient tries no job again: repeat the command in the script")
+    node = job.node("retry")
+    if node is None:
+        return Retry()
+    if not isinstance(node.value, (dict, list)):
+        return Retry(limit=job.whole("retry", most=MOST_RETRIES))
+    retry = job.map("retry", what="a number or a map", hint="such as `retry: 3`, or `retry: {limit: 3, delay: 30s}`")
+    if retry is None:
+        return Retry()
+    retry.node("limit", required=True, hint="attempts after the first one")
+    limit = retry.whole("limit", most=MOST_RETRIES)
+    delay_s = retry.seconds("delay", default=Retry().delay_s, most=MOST_DELAY_S)
+    retry.close({"attempts": "write `limit`, the attempts after the first", "backoff": "the delay doubles by itself"})
+    return Retry(limit=limit, delay_s=delay_s)
+
+
+def _cache(job: Fields) -> bool:
+    job.extension("cache", "remove it: Gradient has no step cache")
+    return job.flag("cache", default=True)
 
 
 def check_part(name: str, path: str, mark: Mark, problems: Problems, *, what: str) -> None:
@@ -96,7 +134,7 @@ def read_timeout(fields: Fields) -> float | None:
 
 
 def read_value(node: Node, path: str, problems: Problems, *, default_needed: bool) -> Value:
-    """A workflow input, or an inline job input (`default_needed`)."""
+    """A workflow input, or an inline job input (`default_needed`). The long form of an alias is read in `_inputs`."""
     fields = Fields(node, path, problems)
     kind = fields.choice("type", TYPES, required=True, default="string")
     optional = fields.flag("optional")
@@ -150,6 +188,8 @@ def _inputs(job: Fields) -> tuple[dict[str, Alias | Value], dict[str, Mark]]:
     for name, path, mark, node in found.entries() if found else ():
         check_part(name, path, mark, job.problems, what="an input")
         marks[name] = node.mark
+        if long_form := _long_alias(node, path):
+            path, node = long_form
         if not isinstance(node.value, str):
             inputs[name] = read_value(node, path, job.problems, default_needed=True)
             continue
@@ -159,6 +199,17 @@ def _inputs(job: Fields) -> tuple[dict[str, Alias | Value], dict[str, Mark]]:
         elif text:
             job.problems.error(node.mark, path, f"{quoted(text)} is neither an input nor an output", ALIAS_RULE)
     return inputs, marks
+
+
+def _long_alias(node: Node, path: str) -> tuple[str, Node] | None:
+    """Path and text of `{type: alias, with: {ref: JOB.outputs.NAME}}`, which the short form compiles to in Gradient."""
+    entries = node.value if isinstance(node.value, dict) else {}
+    kind, given = entries.get("type"), entries.get("with")
+    if not kind or kind.value != "alias" or not given or not isinstance(given.value, dict):
+        return None
+    if set(entries) - {"type", "with", "optional"} or set(given.value) != {"ref"}:
+        return None
+    return child_path(child_path(path, "with"), "ref"), given.value["ref"]
 
 
 def _outputs(job: Fields) -> dict[str, Output]:
@@ -174,20 +225,18 @@ def _outputs(job: Fields) -> dict[str, Output]:
             if given is not None:
                 ref = _ref(given, output=True)
                 given.close()
-        fields.close(_output_hints(kind))
+        elif fields.node("with") is not None:
+            fields.warn("with", f"is ignored: a {kind} output has no parameters", "a dataset has: `type: dataset`")
+        fields.close({"ref": "write `with: {ref: NAME}`", "id": "write `with: {ref: NAME}`"})
         outputs[name] = Output(type=cast(ValueType, kind), ref=ref)
     return outputs
 
 
-def _output_hints(kind: str) -> Mapping[str, str]:
-    if kind == "dataset":
-        return {"ref": "write `with: {ref: NAME}`", "id": "write `with: {ref: NAME}`"}
-    return {"with": f"a {kind} output needs no `with`; a dataset does: `type: dataset`"}
-
-
 def _needs(job: Fields) -> dict[str, tuple[str, Mark]]:
     needs: dict[str, tuple[str, Mark]] = {}
-    for path, node in job.items("needs", what="a list of jobs", hint="such as `needs: [prepare]`"):
+    given = job.node("needs")
+    one = given.value if given and isinstance(given.value, str) and PART.fullmatch(given.value) else "prepare"
+    for path, node in job.items("needs", what="a list of jobs", hint=f"such as `needs: [{one}]`"):
         name = read_text(node, path, job.problems)
         if name:
             needs.setdefault(name, (path, node.mark))

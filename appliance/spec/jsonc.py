@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from appliance.spec.problems import START, Mark, Problems, quoted
+from appliance.spec.problems import LINE_END, START, Mark, Problems, quoted
 from appliance.spec.tree import (
     MAX_DEPTH,
     MAX_INTEGER,
@@ -23,7 +23,7 @@ from appliance.spec.tree import (
 )
 
 _SPACE = re.compile(r"[ \t\r\n]*")
-_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+_COMMENT = re.compile(r"//[^\r\n]*|/\*.*?\*/", re.DOTALL)
 _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"')
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _WORD = re.compile(r"\w+", re.ASCII)
@@ -53,7 +53,7 @@ class _Reader:
         self._comments = comments
         self._at = 0
         self._count = 0
-        self._starts = [0, *(match.end() for match in re.finditer("\n", text))]
+        self._starts = [0, *(match.end() for match in LINE_END.finditer(text))]
         self._line = 0
 
     def refused(self, message: str, hint: str = "", path: str = "") -> Refused:

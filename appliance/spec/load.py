@@ -18,12 +18,15 @@ from pydantic import ValidationError
 from appliance.errors import Problem, SpecError, UsageError
 from appliance.spec.deployment import read_deployment
 from appliance.spec.fields import Fields, describe
+from appliance.spec.matrix import keep_as_written
 from appliance.spec.models import KINDS, Kind, Spec
 from appliance.spec.names import check_name, slug
 from appliance.spec.notebook import read_dataset, read_notebook
-from appliance.spec.problems import NOWHERE, START, Mark, Problems, quoted
+from appliance.spec.problems import NOWHERE, START, Mark, Problems, mark_at, quoted
+from appliance.spec.repository import read_repository
 from appliance.spec.tree import MAX_BYTES, SPLIT_IT, Document, Node, Refused, from_plain, to_plain
-from appliance.spec.workflow import ON_KEYS, read_workflow
+from appliance.spec.triggers import ON_KEYS
+from appliance.spec.workflow import read_workflow
 
 SUFFIXES = frozenset({".yaml", ".yml", ".json", ".jsonc"})
 NAMELESS = frozenset({"", "-", "stdin"})
@@ -34,6 +37,7 @@ _READERS: Mapping[Kind, Callable[[str, Node, Problems], Spec | None]] = {
     "dataset": read_dataset,
     "deployment": read_deployment,
     "notebook": read_notebook,
+    "repository": read_repository,
     "workflow": read_workflow,
 }
 _DEPLOYMENT_KEYS = frozenset(
@@ -62,6 +66,8 @@ class Examined:
     """None: there are problems."""
     problems: tuple[Problem, ...]
     warnings: tuple[Problem, ...] = ()
+    extensions: tuple[Problem, ...] = ()
+    """What Gradient refuses, as problems; none of them is one here."""
 
 
 def load_text(text: str | bytes, *, file: str, name: str | None = None, kind: str | None = None) -> list[Loaded]:
@@ -152,9 +158,8 @@ def _decoded(text: str | bytes) -> str:
     try:
         return text.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        before = text[: error.start]
-        column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
-        mark = Mark(before.count(b"\n") + 1, column)
+        before = text[: error.start].decode("utf-8-sig")
+        mark = mark_at(before, len(before))
         raise Refused(mark, "", "is not UTF-8 text", "save it as UTF-8") from None
 
 
@@ -191,11 +196,14 @@ def _examine(
             message = f"the {found} {quoted(called)} is in line {earlier.line} already"
             problems.error(root.mark, "", message, "give one of the two another `name`")
     spec = _read(found, called or "unnamed", root, problems)
-    errors, warnings = problems.in_order(), tuple(problems.warnings)
+    errors, warnings, extensions = problems.in_order(), tuple(problems.warnings), problems.extensions_in_order()
     if spec is None or called is None or errors:
-        return Examined(found, called, None, errors, warnings)
-    loaded = Loaded(found, called, to_plain(root), spec, root.mark.line, warnings)
-    return Examined(found, called, loaded, (), warnings)
+        return Examined(found, called, None, errors, warnings, extensions)
+    plain = to_plain(root)
+    if found == "workflow":
+        keep_as_written(root, plain)
+    loaded = Loaded(found, called, plain, spec, root.mark.line, warnings)
+    return Examined(found, called, loaded, (), warnings, extensions)
 
 
 def _kind(root: Node, problems: Problems, given: str | None) -> Kind | None:

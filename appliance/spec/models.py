@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-KINDS = ("dataset", "deployment", "notebook", "workflow")
-Kind = Literal["dataset", "deployment", "notebook", "workflow"]
+KINDS = ("dataset", "deployment", "notebook", "repository", "workflow")
+Kind = Literal["dataset", "deployment", "notebook", "repository", "workflow"]
 
 
 class Model(BaseModel):
@@ -34,6 +34,8 @@ class Alias(Model):
     type: Literal["alias"] = "alias"
     job: str = ""
     name: str
+    gather: tuple[str, ...] = ()
+    """The jobs that a matrix made of `job`, whose outputs are given side by side; empty: `job` is one job."""
 
 
 class Output(Model):
@@ -84,7 +86,52 @@ class CreateModelAction(Model):
     type: Literal["Tensorflow", "ONNX", "Custom"]
 
 
-Action = ContainerAction | ScriptAction | GitCheckoutAction | S3DownloadAction | CreateModelAction
+class DeployAction(Model):
+    """Ours: create or update a deployment, with the model of the input `model`, and wait until it is ready."""
+
+    uses: Literal["deploy@v1"] = "deploy@v1"
+    name: str
+    spec: dict[str, Any] = {}
+    """A deployment's document; empty: the one of that name, with its model exchanged."""
+    path: str = "/opt/models"
+    """Where the model is mounted."""
+    ready_s: float = 600.0
+    """Seconds within which it must be ready."""
+
+
+class NotebookAction(Model):
+    """Ours: execute a notebook file with parameters; the executed file is kept in the output."""
+
+    uses: Literal["notebook@v1"] = "notebook@v1"
+    notebook: str
+    """Absolute, such as /inputs/repo/train.ipynb."""
+    image: str = ""
+    """Empty: the setting `notebook_image`."""
+    parameters: dict[str, Any] = {}
+    kernel: str = ""
+    """Empty: the one that the file names."""
+    path: str = ""
+    """Of the executed notebook, below /outputs; empty: in the single volume or dataset output, under its own name."""
+
+
+Action = (
+    ContainerAction
+    | ScriptAction
+    | GitCheckoutAction
+    | S3DownloadAction
+    | CreateModelAction
+    | DeployAction
+    | NotebookAction
+)
+
+
+class Retry(Model):
+    """Ours: how often a job that failed is tried again."""
+
+    limit: int = 0
+    """Attempts after the first."""
+    delay_s: float = 10.0
+    """Before the second attempt, seconds; doubled for each further one, up to an hour."""
 
 
 class Job(Model):
@@ -97,10 +144,50 @@ class Job(Model):
     machine: str = ""
     """`resources.instance-type`, with the default filled in; empty: none named."""
     timeout_s: float | None = None
+    retry: Retry = Retry()
+    cache: bool = True
+    """False: it always runs, and what it made is given to no other run."""
+    matrix: dict[str, str] = {}
+    """The values that this job of a `strategy.matrix` stands for; they are in `env` too."""
+
+
+class Patterns(Model):
+    """Names of branches or tags: `only` or `include`, less `ignore`; globs, as in GitHub Actions."""
+
+    only: str = ""
+    include: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+
+
+class Schedule(Model):
+    cron: str
+    """Five fields: minute, hour, day of month, month, day of week."""
+    timezone: str
+    """IANA name, such as Europe/Berlin."""
+
+
+class Triggers(Model):
+    """What starts a run by itself. Gradient has `github` only, the rest is ours."""
+
+    branches: Patterns | None = None
+    tags: Patterns | None = None
+    schedule: tuple[Schedule, ...] = ()
+    datasets: tuple[str, ...] = ()
+    """A new version of one of these."""
+    folders: tuple[str, ...] = ()
+    """Absolute host paths whose content is looked at."""
+    spec: bool = False
+    """Its own file in the watched folder has changed."""
+    webhook: str = ""
+    """`secret:NAME` of the signature's key; empty: no webhook."""
+
+    @property
+    def github(self) -> bool:
+        return self.branches is not None or self.tags is not None
 
 
 class Workflow(Model):
-    """`jobs` keeps the order of the file and is free of cycles and dangling references."""
+    """`jobs` keeps the order of the file, a matrix unrolled, and is free of cycles and dangling references."""
 
     name: str
     inputs: dict[str, Value] = {}
@@ -110,6 +197,12 @@ class Workflow(Model):
     event: dict[str, str] = {}
     """`context.event.github`: url and ref."""
     on: dict[str, Any] = {}
+    """The trigger as it was written; `triggers` is what it means."""
+    triggers: Triggers = Triggers()
+    concurrency: Literal["", "queue", "skip", "cancel"] = ""
+    """Ours: what a new run does while an older one of the same workflow goes on; empty: they run side by side."""
+    extensions: tuple[str, ...] = ()
+    """Paths of what Gradient does not know, such as `jobs.train.strategy`."""
 
 
 class Probe(Model):
@@ -191,4 +284,17 @@ class Dataset(Model):
     description: str = ""
 
 
-Spec = Workflow | Deployment | Notebook | Dataset
+class Repository(Model):
+    """Ours: a git repository that is polled; its `.gradient/workflows/*` run as their `on.github` says."""
+
+    name: str
+    url: str
+    username: str = ""
+    password: str = ""
+    """`secret:NAME` or empty."""
+    interval_s: float = 60.0
+    webhook: str = ""
+    """`secret:NAME` of the key that a push notification is signed with; empty: none is taken."""
+
+
+Spec = Workflow | Deployment | Notebook | Dataset | Repository

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from appliance.spec.env import read_env
-from appliance.spec.fields import Fields, describe, read_number, read_text
+from appliance.spec.fields import Fields, describe, read_seconds, read_text
 from appliance.spec.models import Dataset, DatasetMount, History, Notebook
 from appliance.spec.names import NAME, NAME_RULE
 from appliance.spec.problems import Problems, quoted
@@ -19,8 +17,6 @@ MOST_INTERVAL_S = 7 * 86_400
 MOST_KEPT = 10_000
 LEAST_QUOTA = 1 << 20
 MOST_QUOTA = 1 << 50
-_INTERVAL = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _HINTS = {
     "integrations": "write `datasets: {NAME: REF}`",
     "container": "write `image`",
@@ -32,11 +28,18 @@ _HINTS = {
 }
 
 
-def read_notebook(name: str, root: Node, problems: Problems) -> Notebook | None:
-    """None: there are problems."""
+def whole_file(root: Node, problems: Problems) -> Fields:
+    """The keys of a kind that Gradient has no file for, `kind` and `name` read."""
     top = Fields(root, "", problems)
     for key in ("kind", "name"):
         top.node(key)
+    problems.extension(top.key_mark("kind"), "kind", "Gradient has files for workflows and deployments only")
+    return top
+
+
+def read_notebook(name: str, root: Node, problems: Problems) -> Notebook | None:
+    """None: there are problems."""
+    top = whole_file(root, problems)
     image = top.text("image")
     if node := top.node("image"):
         check_image(image, node.mark, "image", problems)
@@ -57,9 +60,7 @@ def read_notebook(name: str, root: Node, problems: Problems) -> Notebook | None:
 
 def read_dataset(name: str, root: Node, problems: Problems) -> Dataset | None:
     """None: there are problems."""
-    top = Fields(root, "", problems)
-    for key in ("kind", "name"):
-        top.node(key)
+    top = whole_file(root, problems)
     found = Dataset(name=name, description=top.text("description", empty=True))
     top.close()
     return None if problems.errors else found
@@ -88,23 +89,14 @@ def _history(top: Fields) -> History:
 
 
 def _interval(fields: Fields) -> float | None:
-    """Seconds, or `90s`, `10m`, `2h`, `1d`; 0 is never."""
+    """Seconds; 0 is never."""
     node = fields.node("interval")
     if node is None:
         return None
-    path = fields.at("interval")
-    if isinstance(node.value, str):
-        words = _INTERVAL.fullmatch(node.value)
-        if words is None:
-            hint = "seconds, or such as 10m or 2h; 0 for none"
-            fields.problems.error(node.mark, path, f"must be a time, not {describe(node)}", hint)
-            return None
-        seconds: float = int(words[1]) * _UNITS_S[words[2]]
-    else:
-        seconds = read_number(node, path, fields.problems, default=0.0, least=0, most=1e9)
-    if seconds and not LEAST_INTERVAL_S <= seconds <= MOST_INTERVAL_S:
-        fields.problems.error(node.mark, path, f"must be from {LEAST_INTERVAL_S}s to 7d, or 0 for none")
-    return seconds
+    if node.value == 0 and not isinstance(node.value, bool):
+        return 0.0
+    least, most = LEAST_INTERVAL_S, MOST_INTERVAL_S
+    return read_seconds(node, fields.at("interval"), fields.problems, least=least, most=most)
 
 
 def _datasets(top: Fields) -> dict[str, DatasetMount]:

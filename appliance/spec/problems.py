@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ MOST = 100
 """Mistakes listed per document; what follows is counted only."""
 LONGEST = 80
 """Characters of the user's text that a message quotes."""
+EXTENSION = "is an extension of the appliance; Gradient refuses it"
 
 
 class Mark(NamedTuple):
@@ -22,6 +24,12 @@ class Mark(NamedTuple):
 
 NOWHERE = Mark(0, 0)
 START = Mark(1, 1)
+LINE_END = re.compile(r"\r\n|\n|\r")
+
+
+def mark_at(text: str, position: int) -> Mark:
+    ends = [match.end() for match in LINE_END.finditer(text, 0, position)]
+    return Mark(len(ends) + 1, position - (ends[-1] if ends else 0) + 1)
 
 
 class Problems:
@@ -29,6 +37,8 @@ class Problems:
         self.file = file
         self.errors: list[Problem] = []
         self.warnings: list[Problem] = []
+        self.extensions: list[Problem] = []
+        """What is valid here and nowhere else; a mistake for who asks for Gradient's own dialect."""
         self._left_out = 0
 
     @property
@@ -45,6 +55,10 @@ class Problems:
         if len(self.warnings) < MOST:
             self.warnings.append(self._problem(mark, path, message, hint))
 
+    def extension(self, mark: Mark, path: str, hint: str = "") -> None:
+        """`hint` says what to write for Gradient."""
+        self.extensions.append(self._problem(mark, path, EXTENSION, hint))
+
     def nearest(self, word: str, known: Iterable[str]) -> str:
         """A hint that names the nearest known word; empty where none is near, or where nobody would read it."""
         return "" if self.full else did_you_mean(word, known)
@@ -56,6 +70,9 @@ class Problems:
             last = Mark(found[-1].line, found[-1].column)
             found.append(self._problem(last, "", f"and {self._left_out} more problems", "correct these first"))
         return tuple(found)
+
+    def extensions_in_order(self) -> tuple[Problem, ...]:
+        return tuple(sorted(dict.fromkeys(self.extensions), key=_place))
 
     def _problem(self, mark: Mark, path: str, message: str, hint: str) -> Problem:
         return Problem(self.file, mark.line, mark.column, printable(path), printable(message), printable(hint))

@@ -17,6 +17,7 @@ _IMAGE = re.compile(r"[^\s-]\S{0,511}")
 _VARIABLE = re.compile(r"\$\{?[A-Za-z_]")
 _GIT_ADDRESS = re.compile(r"(?:https?|git)://[^\s/]+/\S+")
 _GIT_REF = re.compile(r"[^-\s\x00-\x20\x7f~^:?*\[\\][^\s\x00-\x20\x7f~^:?*\[\\]*")
+_PATTERN = re.compile(r"[^-!\s\x00-\x20\x7f~^:][^\s\x00-\x20\x7f~^:]{0,254}")
 _EXPRESSION = re.compile(r"\$\{\{.*?\}\}", re.DOTALL)
 
 EVENT_URL = "context.event.github.url"
@@ -43,6 +44,41 @@ def check_dataset(text: str, mark: Mark, path: str, problems: Problems, *, outpu
             problems.error(mark, path, f"{quoted(text)} is not a dataset reference", DATASET_RULE)
     elif output and match["version"]:
         problems.error(mark, path, "an output makes a new version and names none", f"remove {quoted(match['version'])}")
+
+
+def check_dataset_name(text: str, mark: Mark, path: str, problems: Problems) -> None:
+    """A dataset as such, not one of its versions."""
+    match = _DATASET.fullmatch(text)
+    if match is None:
+        if text:
+            problems.error(mark, path, f"{quoted(text)} is not a dataset's name", "write NAME or NAMESPACE/NAME")
+    elif match["version"]:
+        problems.error(
+            mark, path, "any new version is meant, and none can be named", f"remove {quoted(match['version'])}"
+        )
+
+
+def check_pattern(text: str, mark: Mark, path: str, problems: Problems) -> None:
+    """The name of a branch or tag, with `*`, `**`, `?` and `[...]` as in GitHub Actions."""
+    if not text:
+        return
+    if text.startswith(("refs/heads/", "refs/tags/")):
+        short = text.removeprefix("refs/heads/").removeprefix("refs/tags/")
+        problems.error(mark, path, f"{quoted(text)} is a full reference", f"write {short or 'its name'}")
+    elif text.startswith("!"):
+        problems.error(
+            mark, path, f"{quoted(text)} excludes, which is said by `ignore`", f"write `ignore: [{text[1:]}]`"
+        )
+    elif "${{" in text or not _PATTERN.fullmatch(text) or ".." in text or not text.isprintable():
+        hint = "such as main, 'release/*' or 'v[0-9]*'"
+        problems.error(mark, path, f"{quoted(text)} is not a name or pattern of branches or tags", hint)
+    elif not _brackets_closed(text):
+        problems.error(mark, path, f"{quoted(text)} has a `[` without its `]`", "such as 'v[0-9]*'")
+
+
+def _brackets_closed(text: str) -> bool:
+    rest = re.sub(r"\[[^\[\]]+\]", "", text)
+    return "[" not in rest and "]" not in rest
 
 
 def check_secret(text: str, mark: Mark, path: str, problems: Problems, *, required: bool = False) -> None:

@@ -1,19 +1,21 @@
-"""A Gradient workflow: the top-level keys, `defaults`, `inputs`, the trigger and the event."""
+"""A Gradient workflow: the top-level keys, `defaults`, `inputs` and the event; and its jobs, a matrix unrolled."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Literal, cast
 
 from appliance.spec.env import read_env_map
-from appliance.spec.fields import Fields, read_text
+from appliance.spec.fields import Fields
 from appliance.spec.jobs import Reading, check_part, read_job, read_timeout, read_value
-from appliance.spec.links import check_links
-from appliance.spec.models import Job, Value, Workflow
-from appliance.spec.problems import Problems
-from appliance.spec.tree import Node, to_plain
+from appliance.spec.links import Jobs, check_links
+from appliance.spec.matrix import Names, Values, inputs_of, needs_of
+from appliance.spec.models import Job, Triggers, Value, Workflow
+from appliance.spec.problems import Problems, quoted
+from appliance.spec.tree import Node, child_path
+from appliance.spec.triggers import read_triggers
 
-ON_KEYS = ("on", "true", "True")
-"""`on` is true for YAML 1.1, and what passed through such a reader has that for a key."""
+Concurrency = Literal["", "queue", "skip", "cancel"]
 
 _TOP_HINTS = {
     "name": "a Gradient workflow has no name: the file's name counts; or add `kind: workflow`",
@@ -24,7 +26,10 @@ _TOP_HINTS = {
     "steps": "write `jobs`",
     "workflows": "one workflow a file: write `jobs` at the top",
     "runs-on": "write `defaults: {resources: {instance-type: ...}}`",
-    "strategy": "Gradient has no matrix; write one job each",
+    "strategy": "it belongs to a job: `jobs: {NAME: {strategy: {matrix: ...}}}`",
+    "retry": "it belongs to a job: `jobs: {NAME: {retry: 3}}`",
+    "cache": "it belongs to a job: `jobs: {NAME: {cache: false}}`",
+    "schedule": "write `on: {schedule: ...}`",
 }
 _REGISTRY_HINT = "save the credentials once, and name them in `defaults.resources.container-registries`"
 _DEFAULTS_HINTS = {
@@ -42,34 +47,48 @@ def read_workflow(name: str, root: Node, problems: Problems) -> Workflow | None:
     env, machine, registries = _defaults(top)
     inputs = _inputs(top)
     jobs = _jobs(top)
-    on = _trigger(top)
+    on, triggers = read_triggers(top)
+    concurrency = _concurrency(top)
     event = _event(top)
     timeout_s = read_timeout(top)
     top.close(_TOP_HINTS)
-    check_links(jobs, inputs, problems)
+    names = check_links(jobs, inputs, problems)
+    _check_circle(jobs, triggers, problems)
     if problems.errors:
         return None
     return Workflow(
         name=name,
         inputs=inputs,
-        jobs={job.name: _job(job, env, machine) for job in jobs.values()},
+        jobs=dict(_unrolled(jobs, names, env, machine)),
         registries=registries,
         timeout_s=timeout_s,
         event=event,
         on=on,
+        triggers=triggers,
+        concurrency=concurrency,
+        extensions=tuple(sorted({extension.path for extension in problems.extensions})),
     )
 
 
-def _job(job: Reading, env: dict[str, str], machine: str) -> Job:
+def _unrolled(jobs: Jobs, names: Names, env: dict[str, str], machine: str) -> Iterator[tuple[str, Job]]:
+    for job in jobs.values():
+        for name, values in zip(names.get(job.name, (job.name,)), job.matrix or ({},), strict=True):
+            yield name, _job(job, names, env, machine, values)
+
+
+def _job(job: Reading, names: Names, env: dict[str, str], machine: str, values: Values) -> Job:
     assert job.action is not None  # a missing action is a problem
     return Job(
         action=job.action,
-        env={**env, **job.env},
-        needs=tuple(job.needs),
-        inputs=job.inputs,
+        env={**env, **job.env, **values},
+        needs=needs_of(job.needs, names),
+        inputs=inputs_of(job.inputs, names),
         outputs=job.outputs,
         machine=job.machine or machine,
         timeout_s=job.timeout_s,
+        retry=job.retry,
+        cache=job.cache,
+        matrix=values,
     )
 
 
@@ -78,6 +97,29 @@ def _read_kind(top: Fields) -> None:
     kind = top.node("kind")
     if kind and kind.value == "workflow":
         top.node("name")
+        for key in ("kind", "name"):
+            top.extension(key, "remove it: `jobs` tells a workflow, and the file's name counts")
+
+
+def _concurrency(top: Fields) -> Concurrency:
+    top.extension("concurrency", "remove it: in Gradient runs of a workflow go on side by side")
+    node = top.node("concurrency")
+    if node and isinstance(node.value, (dict, list)):
+        top.error(
+            "concurrency", "must be one of `queue`, `skip` and `cancel`", "for the whole workflow, without groups"
+        )
+        return ""
+    return cast(Concurrency, top.choice("concurrency", ("queue", "skip", "cancel")))
+
+
+def _check_circle(jobs: Jobs, triggers: Triggers, problems: Problems) -> None:
+    """A run that makes a new version of what starts the workflow would start the next one, for ever."""
+    for job in jobs.values():
+        for name, output in job.outputs.items():
+            if output.ref and output.ref in triggers.datasets:
+                path = child_path(child_path(child_path(job.path, "outputs"), name), "with")
+                message = f"makes a new version of {quoted(output.ref)}, which starts this workflow again: a circle"
+                problems.error(job.mark, path, message, "write another dataset, or remove it from `on.dataset`")
 
 
 def _defaults(top: Fields) -> tuple[dict[str, str], str, tuple[str, ...]]:
@@ -103,8 +145,10 @@ def _inputs(top: Fields) -> dict[str, Value]:
         check_part(name, path, mark, top.problems, what="an input")
         inputs[name] = read_value(node, path, top.problems, default_needed=False)
         if inputs[name].type == "volume":
-            message = "a workflow cannot be given a volume"
-            top.problems.error(node.mark, path, message, "use `type: dataset`")
+            message = (
+                "a volume cannot be given from outside: it is empty at first, and shared by the jobs that alias it"
+            )
+            top.problems.warn(node.mark, path, message, "for files that exist use `type: dataset`")
     return inputs
 
 
@@ -116,38 +160,6 @@ def _jobs(top: Fields) -> dict[str, Reading]:
     if not jobs:
         top.error("jobs", "must have at least one job")
     return jobs
-
-
-def _trigger(top: Fields) -> dict[str, Any]:
-    given = [key for key in ON_KEYS if key in top]
-    if not given:
-        top.node("on")
-        return {}
-    for other in given[1:]:
-        top.node(other)
-        top.error(other, f"the trigger is given as `{given[0]}` already", "keep one")
-    node, on = top.node(given[0]), top.map(given[0])
-    if node is None or on is None:
-        return {}
-    if github := on.map("github", required=on.empty, hint="such as `on: {github: {branches: {only: main}}}`"):
-        _patterns(github, "branches")
-        _patterns(github, "tags")
-        github.close({"branch": "write `branches: {only: ...}`"})
-    on.close({"push": "Gradient starts on `github` only: `github: {branches: {only: main}}`"})
-    top.warn(given[0], "is kept, but a push does not start the workflow yet", "`appliance workflow run` does")
-    found = to_plain(node)
-    return dict(found) if isinstance(found, dict) else {}
-
-
-def _patterns(github: Fields, key: str) -> None:
-    patterns = github.map(key, hint="such as `only: main`")
-    if patterns is None:
-        return
-    patterns.text("only")
-    for name in ("include", "ignore"):
-        for path, node in patterns.items(name, what="a list of names"):
-            read_text(node, path, github.problems)
-    patterns.close()
 
 
 def _event(top: Fields) -> dict[str, str]:

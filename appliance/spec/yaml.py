@@ -1,7 +1,8 @@
 """YAML text into trees, from the parser's events: YAML 1.2 core schema, no tags, positions, and hard limits.
 
 The tree is built here and not by the library's composer, because a composer recurses, resolves `022` and dates in its
-own way, and copies what an alias bomb multiplies.
+own way, and copies what an alias bomb multiplies. A number is what both YAML 1.2 and 1.1 take for one: Gradient's own
+client reads 1.1, where `1e-4` is a text, and people write `--lr 1e-4` without quotes.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from ruamel.yaml.events import (
     SequenceStartEvent,
 )
 from ruamel.yaml.reader import ReaderError
+from ruamel.yaml.scanner import Scanner
 
-from appliance.spec.problems import START, Mark, Problems, quoted
+from appliance.spec.problems import START, Mark, Problems, mark_at, quoted
 from appliance.spec.tree import (
     MAX_DEPTH,
     MAX_INTEGER,
@@ -48,8 +50,8 @@ _WORDS: dict[str, Scalar] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_INTEGER = re.compile(r"[-+]?(?:0[0-7]*|[1-9][0-9]*)|0x[0-9a-fA-F]+", re.ASCII)
+_FLOAT = re.compile(r"(?:\.[0-9]+|[-+]?[0-9]+\.[0-9]*)(?:[eE][-+][0-9]+)?", re.ASCII)
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _STRING_TAGS = ("!", "tag:yaml.org,2002:str")
 _PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
@@ -82,12 +84,12 @@ def read_yaml(text: str, file: str) -> list[Document]:
 
 
 def resolve(text: str) -> Scalar:
-    """What an unquoted scalar means in YAML 1.2's core schema."""
+    """What an unquoted scalar means."""
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):
         # The interpreter refuses to convert very long numbers; any of them is beyond what is accepted here.
-        return int(text, 0 if text[:2] in ("0o", "0x") else 10) if len(text) < 30 else MAX_INTEGER + 1
+        return int(text, 16 if text[:2] == "0x" else 10) if len(text) < 30 else MAX_INTEGER + 1
     if _FLOAT.fullmatch(text):
         return float(text)
     return float("nan") if _NOT_FINITE.fullmatch(text) else text
@@ -95,15 +97,17 @@ def resolve(text: str) -> Scalar:
 
 def _events(text: str) -> Iterator[Any]:
     if long := _LONG_TAG.search(text):
-        raise Refused(_place(text, long.start(1)), "", "not valid YAML: a tag of more than 1000 characters")
+        raise Refused(mark_at(text, long.start(1)), "", "not valid YAML: a tag of more than 1000 characters")
     try:
-        yield from YAML(typ="safe", pure=True, plug_ins=[]).parse(text)
+        yaml = YAML(typ="safe", pure=True, plug_ins=[])
+        yaml.Scanner = _Scanner
+        yield from yaml.parse(text)
     except Refused:
         raise
     except MarkedYAMLError as error:
         raise _syntax(error) from None
     except ReaderError as error:
-        mark = _place(text, error.position)
+        mark = mark_at(text, error.position)
         raise Refused(mark, "", f"not valid YAML: the character {error.character!a} is not allowed") from None
     except Exception as error:  # the library meets hostile text with errors of every type
         raise Refused(START, "", f"not valid YAML: {error}") from None
@@ -124,10 +128,6 @@ def _syntax(error: MarkedYAMLError) -> Refused:
     return Refused(mark, "", f"not valid YAML: {words}", hint)
 
 
-def _place(text: str, position: int) -> Mark:
-    return Mark(text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position))
-
-
 def _mark(place: Any) -> Mark:
     return Mark(place.line + 1, place.column + 1) if place else START
 
@@ -143,6 +143,25 @@ class _Frame:
     merge: bool = False
     """The pending key is an unquoted `<<`."""
     merges: list[Node] = field(default_factory=list)
+
+
+class _Scanner(Scanner):
+    def scan_block_scalar_indentation(self) -> Any:
+        """Line ends, columns and the mark after the blank lines at the start of a block.
+
+        The library's own refuses a blank line of fewer spaces than the text has, which editors leave behind and YAML
+        allows (example 8.2 of its specification).
+        """
+        reader = self.reader
+        ends, indent, mark = [], 0, reader.get_mark()
+        while (letter := reader.peek()) in " \r\n\x85\u2028\u2029":
+            if letter == " ":
+                reader.forward()
+                indent = max(indent, reader.column)
+            else:
+                ends.append(self.scan_line_break())
+                mark = reader.get_mark()
+        return ends, indent, mark
 
 
 class _Builder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,16 +13,33 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from appliance.errors import SpecError
+from appliance.errors import Problem, SpecError
 from appliance.spec.dump import to_yaml
 from appliance.spec.load import Loaded, load_text, parse
 from appliance.spec.models import KINDS
 from appliance.spec.tree import to_plain
 from appliance.spec.yaml import read_yaml
 from tests.unit.spec.test_deployment import NEWER, OLDER
-from tests.unit.spec.test_workflow import WHOLE
+from tests.unit.spec.test_matrix import SWEEP
+from tests.unit.spec.test_own_actions import OURS
+from tests.unit.spec.test_workflow import WHOLE, YEAR_2021
 
 LAB = "{kind: notebook, name: lab, image: a, command: [b], env: {A: b}, machine: C4, gpus: 1, datasets: {m: {ref: d}}}"
+
+STARTED = """
+kind: workflow
+name: started
+on:
+  github: {branches: {include: [main], ignore: ["x*"]}}
+  schedule: [{cron: "0 3 * * *", timezone: Europe/Berlin}]
+  dataset: [a, b]
+  folder: /data
+  spec: true
+  webhook: {secret: secret:A}
+concurrency: skip
+jobs: {a: {uses: script@v1, with: {image: x, script: y}, retry: {limit: 1, delay: 5s}, cache: false}}
+"""
+POLLED = "{kind: repository, name: a, url: https://host/x, username: b, password: 'secret:A', interval: 5m}"
 
 VOCABULARY = """
 on true jobs defaults inputs context timeout kind name image apiVersion port resources env command models integrations
@@ -29,6 +47,8 @@ healthChecks readiness liveness startup path exec uses with needs outputs type r
 script@v1 container@v1 git-checkout@v1 s3-download@v1 create-model@v1 volume dataset string workflow.inputs.a
 a.outputs.b a b secret:A ${{a}} no 3.10 ../x latest v1 machineType instanceType ports replicas autoscaling metrics
 workflow deployment notebook gpus datasets github branches only context.event.github.url /outputs/a enabled
+strategy matrix include exclude retry limit delay cache concurrency queue schedule cron timezone UTC dataset folder spec
+webhook secret repository interval deploy@v1 notebook@v1 notebook parameters kernel timeout 1e-4 0.10 089 1_000 5m
 """
 WORDS = VOCABULARY.split()
 PIECES = [
@@ -59,6 +79,17 @@ def loaded(text: str | bytes, file: str) -> list[Loaded] | SpecError:
         return error
 
 
+LINE_END = re.compile(r"\r\n|\n|\r")
+
+
+def assert_within(text: str | bytes, problem: Problem) -> None:
+    """The place that a problem names is in the text, or right behind the end of a line."""
+    whole = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    lines = LINE_END.split(whole)
+    assert 1 <= problem.line <= len(lines), problem
+    assert 1 <= problem.column <= len(lines[problem.line - 1]) + 1, problem
+
+
 def check(text: str | bytes, file: str) -> None:
     found = loaded(text, file)
     if isinstance(found, SpecError):
@@ -66,11 +97,10 @@ def check(text: str | bytes, file: str) -> None:
         for problem in found.problems:
             assert problem.message
             assert str(problem).isprintable()
-            assert problem.line >= 1
-            assert problem.column >= 1
+            assert_within(text, problem)
         return
     for one in found:
-        stored = json.loads(json.dumps(one.document, sort_keys=True, allow_nan=False))
+        stored = json.loads(json.dumps(one.document, allow_nan=False))
         stored_text = json.dumps(one.document, ensure_ascii=False)
         stored_text.encode()
         assert parse(one.kind, one.name, stored) == one.spec
@@ -100,7 +130,8 @@ def test_any_structure(document: dict[str, Any], as_yaml: bool) -> None:
     check(to_yaml(document) if as_yaml else json.dumps(document), "x.yaml" if as_yaml else "x.json")
 
 
-BASES = [to_plain(root) for text in (WHOLE, OLDER, NEWER, LAB) if (root := read_yaml(text, "x.yaml")[0].root)]
+TEXTS = (WHOLE, OLDER, NEWER, LAB, SWEEP, OURS, STARTED, POLLED, YEAR_2021)
+BASES = [to_plain(root) for text in TEXTS if (root := read_yaml(text, "x.yaml")[0].root)]
 new_values: st.SearchStrategy[Any] = leaves | st.just([]) | st.just({})
 changes = st.tuples(st.integers(0, 10_000), st.sampled_from(["value", "key", "drop"]), words, new_values)
 
@@ -110,7 +141,7 @@ changes = st.tuples(st.integers(0, 10_000), st.sampled_from(["value", "key", "dr
 def test_a_valid_spec_with_any_parts_changed(base: Any, changed: list[Any], kind: Any) -> None:
     document = copy.deepcopy(base)
     for where, how, key, value in changed:
-        places = list(places_in(document))
+        places = list(places_in(document)) or [(document, "a")]
         holder, old_key = places[where % len(places)]
         change(holder, old_key, how, key, value)
     check(json.dumps(document), "x.json")
@@ -130,7 +161,7 @@ def change(holder: Any, key: Any, how: str, new_key: str, value: Any) -> None:
     if how == "value" or isinstance(holder, list):
         holder[key] = value
         return
-    old = holder.pop(key)
+    old = holder.pop(key, None)
     if how == "key":
         holder[new_key] = old
 

@@ -109,7 +109,7 @@ def test_a_dataset(load: Load) -> None:
         ("kind: notebook\nname: a\ndatasets: {x: 5}\n", "datasets.x", "must be a dataset's name", ""),
         ("kind: notebook\nname: a\ndatasets: {x: {type: s3, ref: a}}\n", "datasets.x.type", "must be `dataset`", ""),
         ("kind: notebook\nname: a\nhistory: 5\n", "history", "must be a map", "interval"),
-        ("kind: notebook\nname: a\nhistory: {interval: 5s}\n", "history.interval", "from 60s to 7d", ""),
+        ("kind: notebook\nname: a\nhistory: {interval: 5s}\n", "history.interval", "from 1m to 7d", ""),
         ("kind: notebook\nname: a\nhistory: {interval: often}\n", "history.interval", "must be a time", "10m"),
         ("kind: notebook\nname: a\nhistory: {daily: -1}\n", "history.daily", "from 0", ""),
         ("kind: notebook\nname: a\nhistory: {yearly: 1}\n", "history.yearly", "unknown key", "monthly"),

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from textwrap import dedent
+
 import pytest
 
+from appliance.spec.load import parse
 from appliance.spec.models import (
     Alias,
     ContainerAction,
@@ -133,11 +136,6 @@ def test_every_spelling_of_the_trigger(load: Load, key: str) -> None:
 MINIMAL = "jobs: {a: {uses: script@v1, with: {image: x, script: y}}}\n"
 
 
-def test_a_trigger_is_kept_with_a_warning(load: Load) -> None:
-    found = load("on: {github: {}}\n" + MINIMAL)
-    assert [warning.path for warning in found.warnings] == ["on"]
-
-
 @pytest.mark.parametrize(
     ("command", "words"),
     [
@@ -204,7 +202,6 @@ TOP = [
     ),
     ("defaults: {env: {A: 1}}\n" + MINIMAL, "defaults.env.A", "not the number `1`", 'quote it: "1"'),
     ("inputs: {a: {type: model}}\n" + MINIMAL, "inputs.a.type", "must be `dataset`, `string` or `volume`", ""),
-    ("inputs: {a: {type: volume}}\n" + MINIMAL, "inputs.a", "cannot be given a volume", "dataset"),
     ("inputs: {a: {type: string, default: x}}\n" + MINIMAL, "inputs.a.default", "unknown key", "with: {value"),
     ("inputs: {a.b: {type: string}}\n" + MINIMAL, "inputs[`a.b`]", "cannot be the name of an input", ""),
     ("inputs: {a: {type: dataset, with: {ref: ../x}}}\n" + MINIMAL, "inputs.a.with.ref", "not a dataset reference", ""),
@@ -216,13 +213,18 @@ TOP = [
 JOB = [
     ("step: 1", "step", "unknown key", ""),
     ("if: x", "if", "unknown key", "no conditions"),
-    ("needs: make", "needs", "must be a list of jobs", "[prepare]"),
+    ("needs: make", "needs", "must be a list of jobs", "needs: [make]"),
+    ("needs: 'a b'", "needs", "must be a list of jobs", "needs: [prepare]"),
     ("needs: [Make]", "needs[0]", "there is no job `Make`", "did you mean `make`?"),
     ("needs: [use]", "needs[0]", "wait for each other: use -> use", ""),
     ("env: [{name: A, value: b}]", "env", "must be a map", "env: {NAME: value}"),
     ("env: {A: no}", "env.A", "can be read as a boolean", 'write "no"'),
     ("env: {A: true}", "env.A", "must be a string, not true", '"true"'),
     ("env: {A: 3.10}", "env.A", "not the number `3.10`", '"3.10"'),
+    ("env: {A: 1_000}", "env.A", "`1_000` can be read as a number", 'write "1_000"'),
+    ("env: {A: 12:30}", "env.A", "can be read as a number", '"12:30"'),
+    ("env: {A: 2021-01-01}", "env.A", "can be read as a date", '"2021-01-01"'),
+    ("env: {A: 0b11}", "env.A", "can be read as a number", ""),
     ("env: {A: }", "env.A", "not empty (null)", ""),
     ("env: {1A: x}", "env.1A", "not a variable's name", ""),
     ("env: {A=B: x}", "env[`A=B`]", "not a variable's name", ""),
@@ -240,16 +242,19 @@ JOB = [
     ("inputs: {x: {type: dataset, id: y}}", "inputs.x.id", "unknown key", "with"),
     ("inputs: {x: {type: dataset, with: {ref: a, id: b}}}", "inputs.x.with.id", "named by `ref` already", ""),
     ("inputs: {x: {type: string, with: {value: 5}}}", "inputs.x.with.value", "must be a string", '"5"'),
-    ("inputs: {x: {type: volume}}", "inputs.x", "dialect of 2021", "let JOB declare `outputs: {x: {type: volume}}`"),
     ("outputs: {x: make.outputs.o}", "outputs.x", "must be a map such as {type: volume}", ""),
     ("outputs: {x: {type: make.outputs.o}}", "outputs.x.type", "must be `dataset`", ""),
     ("outputs: {x: {type: dataset}}", "outputs.x.with", "is required", "ref"),
     ("outputs: {x: {type: dataset, with: {ref: 'a:b'}}}", "outputs.x.with.ref", "makes a new version", "`:b`"),
-    ("outputs: {x: {type: volume, with: {ref: a}}}", "outputs.x.with", "unknown key", "needs no `with`"),
+    ("outputs: {x: {type: volume, ref: a}}", "outputs.x.ref", "unknown key", "with: {ref: NAME}"),
+    ("inputs: {x: {type: alias, with: {value: a}}}", "inputs.x.type", "must be `dataset`", ""),
+    ("inputs: {x: {type: alias, with: {ref: make.o}}}", "inputs.x.with.ref", "neither an input nor", "JOB.outputs"),
     ("outputs: {x.y: {type: volume}}", "outputs[`x.y`]", "cannot be the name", ""),
     ("outputs: ", "outputs", "not empty (null)", ""),
     ("resources: {container-registries: [a]}", "resources.container-registries", "unknown key", "defaults"),
     ("timeout: -1", "timeout", "at least 0", ""),
+    ("timeout: '3600'", "timeout", "must be a number, not the text `3600`", "remove the quotes"),
+    ("timeout: 1e3", "timeout", "must be a number, not the text `1e3`", "write 1000"),
 ]
 
 ONE = "outputs: {a: {type: volume}}"
@@ -356,23 +361,115 @@ def test_a_circle_is_named_once(wrong: Wrong) -> None:
     assert found.path == "jobs.b.needs[0]"
 
 
-def test_the_dialect_of_2021_is_answered_with_the_form_of_today(wrong: Wrong) -> None:
-    checkout, consumer = wrong(
-        """
-        jobs:
-          clone:
-            uses: git-checkout@v1
-            with: {url: https://host/repo}
-            inputs: {repo: {type: volume}}
-          train:
-            uses: script@v1
-            with: {image: x, script: y}
-            needs: [clone]
-            inputs: {repo: {type: volume}}
-        """
-    )
+YEAR_2021 = """
+jobs:
+  clone:
+    uses: git-checkout@v1
+    with: {url: https://host/repo}
+    inputs: {repo: {type: volume}}
+  train:
+    uses: script@v1
+    with: {image: x, script: y}
+    needs: [clone]
+    inputs: {repo: {type: volume}, data: {type: dataset, with: {id: set}}}
+"""
+
+
+def test_the_dialect_of_2021_is_read_with_a_warning_that_shows_the_form_of_today(load: Load) -> None:
+    found = load(YEAR_2021)
+    assert isinstance(found.spec, Workflow)
+    assert found.spec.jobs["clone"].inputs == {"repo": Value(type="volume")}
+    assert found.spec.jobs["train"].inputs["repo"] == Value(type="volume")
+    checkout, consumer = found.warnings
     assert "write `outputs: {repo: {type: volume}}` instead" in checkout.hint
     assert "`repo: clone.outputs.repo` here" in consumer.hint
+    assert (checkout.line, consumer.line) == (6, 11)
+
+
+def test_a_volume_that_nobody_else_names_is_said_to_be_empty(load: Load) -> None:
+    found = load(f"jobs: {{a: {{{script('image: x, script: y')}, inputs: {{v: {{type: volume}}}}}}}}")
+    assert ["so it is empty" in warning.message for warning in found.warnings] == [True]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "rest", "path", "words"),
+    [
+        ("", "inputs: {a: {type: volume}, b: {type: volume}}", "jobs.a.with.path", "is required"),
+        ("path: /inputs/b", "inputs: {a: {type: volume}, c: {type: string, with: {value: x}}}", "jobs.a.with.path", ""),
+        ("path: /outputs/a", "inputs: {a: {type: volume}}", "jobs.a.with.path", "`a` is not a volume"),
+        ("path: /inputs/a/../b", "inputs: {a: {type: volume}}", "jobs.a.with.path", "not below /outputs"),
+    ],
+)
+def test_where_a_checkout_of_2021_goes(wrong: Wrong, parameters: str, rest: str, path: str, words: str) -> None:
+    (found,) = wrong(f"jobs: {{a: {{uses: git-checkout@v1, with: {{url: https://h/r, {parameters}}}, {rest}}}}}")
+    assert (found.path, words in found.message) == (path, True), found
+
+
+def test_a_checkout_of_2021_may_name_its_volume(load: Load) -> None:
+    two = "inputs: {a: {type: volume}, b: {type: volume}}"
+    text = f"jobs: {{a: {{uses: git-checkout@v1, with: {{url: https://h/r, path: /inputs/b/sub}}, {two}}}}}"
+    action = workflow(load, text).jobs["a"].action
+    assert isinstance(action, GitCheckoutAction)
+    assert action.path == "/inputs/b/sub"
+
+
+def test_a_workflow_may_have_a_volume_for_its_jobs(load: Load) -> None:
+    found = load(
+        "inputs: {v: {type: volume}}\n"
+        "jobs: {a: {uses: script@v1, with: {image: x, script: y}, inputs: {w: workflow.inputs.v}}}"
+    )
+    assert isinstance(found.spec, Workflow)
+    assert found.spec.inputs == {"v": Value(type="volume")}
+    assert ["shared by the jobs" in warning.message for warning in found.warnings] == [True]
+
+
+def test_the_long_form_of_an_alias(load: Load) -> None:
+    spec = workflow(load, job("needs: [make], inputs: {x: {type: alias, with: {ref: make.outputs.o}}}"))
+    assert spec.jobs["use"].inputs == {"x": Alias(job="make", name="o")}
+
+
+def test_what_is_text_for_gradients_own_client_is_text(load: Load) -> None:
+    text = "jobs: {a: {uses: container@v1, with: {image: x, args: [--lr, 1e-4, 089]}, env: {LR: 1e-4}}}"
+    found = load(text)
+    assert isinstance(found.spec, Workflow)
+    action = found.spec.jobs["a"].action
+    assert isinstance(action, ContainerAction)
+    assert action.args == ("--lr", "1e-4", "089")
+    assert found.spec.jobs["a"].env == {"LR": "1e-4"}
+    assert parse(found.kind, found.name, found.document) == found.spec
+
+
+def test_a_volume_output_with_parameters_is_only_odd(load: Load) -> None:
+    found = load(job("outputs: {x: {type: volume, with: {ref: a}}}"))
+    assert [(warning.path, "is ignored" in warning.message) for warning in found.warnings] == [
+        ("jobs.use.outputs.x.with", True)
+    ]
+
+
+def test_windows_line_ends_a_byte_order_mark_anchors_and_merge_keys(load: Load) -> None:
+    text = """
+    defaults: {env: &env {A: "1"}}
+    jobs:
+      a: &base
+        uses: script@v1
+        with: &with {image: x, script: "y"}
+        env: {<<: *env, B: "2"}
+      b:
+        <<: *base
+        with: {<<: *with, script: |-
+          one
+          two
+          }
+    """.replace("script: |-\n          one\n          two\n          }", 'script: "one\\ntwo"}')
+    spec = workflow(load, "\ufeff" + dedent(text).replace("\n", "\r\n"))
+    assert spec.jobs["a"].env == {"A": "1", "B": "2"}
+    assert spec.jobs["b"].action == ScriptAction(image="x", script="one\ntwo")
+
+
+def test_a_block_has_no_carriage_returns(load: Load) -> None:
+    text = "jobs:\n  a:\n    uses: script@v1\n    with:\n      image: x\n      script: |\n        one\n        two\n"
+    action = workflow(load, text.replace("\n", "\r\n")).jobs["a"].action
+    assert action == ScriptAction(image="x", script="one\ntwo\n")
 
 
 def test_all_problems_at_once_from_top_to_bottom(wrong: Wrong) -> None:

@@ -32,11 +32,16 @@ def problems_of(text: str) -> list[str]:
         ("on", "on"),
         ("022", 22),
         ("-7", -7),
-        ("0o14", 12),
+        ("0o14", "0o14"),
+        ("089", "089"),
         ("0x1F", 31),
         ("3.10", 3.1),
         (".5", 0.5),
-        ("1e3", 1000.0),
+        ("-.5", "-.5"),
+        ("1e-4", "1e-4"),
+        ("1.5e5", "1.5e5"),
+        ("1.0e-4", 0.0001),
+        ("-2.5E+3", -2500.0),
         ("1_000", "1_000"),
         ("12:30", "12:30"),
         ("2021-01-01", "2021-01-01"),
@@ -45,7 +50,7 @@ def problems_of(text: str) -> list[str]:
         ("e3", "e3"),
     ],
 )
-def test_plain_scalars_follow_the_core_schema(text: str, value: Any) -> None:
+def test_a_number_is_what_both_versions_of_yaml_take_for_one(text: str, value: Any) -> None:
     found = resolve(text)
     assert (type(found), found) == (type(value), value)
 
@@ -53,6 +58,27 @@ def test_plain_scalars_follow_the_core_schema(text: str, value: Any) -> None:
 def test_quotes_and_blocks_are_text() -> None:
     plain = to_plain(root_of("a: '1'\nb: \"no\"\nc: |\n  5\nd: !!str 7\ne: ! 8\n"))
     assert plain == {"a": "1", "b": "no", "c": "5\n", "d": "7", "e": "8"}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a: |\n  \n    x\n", "\nx\n"),
+        ("a: |\n\n \n    x\n", "\n\nx\n"),
+        ("a: >-\n \n  x\n  y\n", "\nx y"),
+        ("a: |2\n \n   x\n", "\n x\n"),
+        ("a: |\r\n  \r\n    x\r\n", "\nx\n"),
+        ("a: |\n", ""),
+        ("a: |+\n  \n\n", "\n\n"),
+    ],
+)
+def test_blank_lines_at_the_start_of_a_block(text: str, value: str) -> None:
+    assert to_plain(root_of(text)) == {"a": value}
+
+
+def test_a_blank_line_that_is_longer_than_the_indentation_is_a_mistake() -> None:
+    (problem,) = problems_of("a: |\n    \n  x\nb: 1\n")
+    assert "not valid YAML" in problem
 
 
 def test_keys_are_text_as_written() -> None:
@@ -113,7 +139,7 @@ def test_every_document_of_a_stream() -> None:
         ("a: 99999999999999999999\n", "x.yaml:1:4: a", "more than 64 bits"),
         ("a: 0x" + "f" * 5000, "x.yaml:1:4: a", "more than 64 bits"),
         ("a: .inf\n", "x.yaml:1:4: a", "finite"),
-        ("a: 1e999\n", "x.yaml:1:4: a", "finite"),
+        ("a: 1.0e+999\n", "x.yaml:1:4: a", "finite"),
         ('a: "\\0"\n', "x.yaml:1:4: a", "NUL"),
         ('a: "\\ud800"\n', "x.yaml:1:4: a", "surrogate"),
         ("a: \x07\n", "x.yaml:1:4", "not allowed"),

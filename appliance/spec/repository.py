@@ -1,0 +1,62 @@
+"""A git repository that is polled: our own kind, Gradient links one to a project in its web pages."""
+
+from __future__ import annotations
+
+import re
+
+from appliance.spec.fields import Fields
+from appliance.spec.models import Repository
+from appliance.spec.notebook import whole_file
+from appliance.spec.problems import Problems, quoted
+from appliance.spec.refs import check_git_url
+from appliance.spec.sources import read_secret
+from appliance.spec.tree import Node
+
+INTERVAL_S = 60.0
+LEAST_INTERVAL_S = 5.0
+MOST_INTERVAL_S = 7 * 86_400.0
+_SSH = re.compile(r"ssh://[A-Za-z0-9][^\s/]*/\S+|[A-Za-z0-9][\w.-]*@[A-Za-z0-9][\w.-]*:(?!/?/)[^\s-]\S*", re.ASCII)
+_LOCAL = re.compile(r"(?:file://)?(/.*)", re.DOTALL)
+_HINTS = {
+    "branches": "each workflow in it says what it starts on: `on: {github: {branches: ...}}`",
+    "branch": "each workflow in it says what it starts on: `on: {github: {branches: ...}}`",
+    "ref": "each workflow in it says what it starts on: `on: {github: {branches: ...}}`",
+    "path": "workflows are read from `.gradient/workflows` in it",
+    "poll": "write `interval`, such as 5m",
+    "token": "write `password: secret:NAME`",
+}
+
+
+def read_repository(name: str, root: Node, problems: Problems) -> Repository | None:
+    """None: there are problems."""
+    top = whole_file(root, problems)
+    found = Repository(
+        name=name,
+        url=_url(top),
+        username=top.text("username"),
+        password=read_secret(top, "password"),
+        interval_s=top.seconds("interval", default=INTERVAL_S, least=LEAST_INTERVAL_S, most=MOST_INTERVAL_S),
+        webhook=read_secret(top, "webhook"),
+    )
+    top.close(_HINTS)
+    return None if problems.errors else found
+
+
+def _url(top: Fields) -> str:
+    """An address, or the absolute path of a repository on this machine."""
+    url = top.text("url", required=True, hint="such as https://github.com/you/project.git")
+    node = top.node("url")
+    if node is None or not url:
+        return url
+    if local := _LOCAL.fullmatch(url):
+        if not local[1].isprintable() or {".", ".."} & set(local[1].split("/")) or not local[1].strip("/"):
+            top.error("url", f"{quoted(url)} is not the path of a repository", "an absolute path without `..`")
+    elif url.startswith("context.") or "$" in url:
+        top.error("url", f"{quoted(url)} is no address", "only a job's checkout has an event and variables")
+    elif url.startswith("git://"):
+        top.error(
+            "url", f"{quoted(url)} is not polled: nothing proves who answers over git://", "use https:// or ssh://"
+        )
+    elif not _SSH.fullmatch(url):
+        check_git_url(url, node.mark, "url", top.problems)
+    return url
