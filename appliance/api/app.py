@@ -18,6 +18,7 @@ from appliance.api.routes import (
     backups,
     datasets,
     diff,
+    hooks,
     models,
     notebooks,
     records,
@@ -49,6 +50,7 @@ ROUTES: tuple[Callable[[Parts], list[Route]], ...] = (
     space.routes,
     backups.routes,
     records.routes,
+    hooks.routes,
     resources.routes,
 )
 

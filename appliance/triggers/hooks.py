@@ -1,0 +1,211 @@
+"""Signed messages over HTTP, as GitHub, Gitea and Forgejo send them.
+
+A workflow takes them by `on.webhook`, a repository by `webhook`.
+
+Whoever cannot sign learns nothing: no such name, no webhook, no secret and a wrong signature have the same answer.
+A repository's message is not trusted beyond "look now". A workflow's may name the branch, the commit and the address
+of a push; those are taken over, since they were signed with the workflow's own secret.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from appliance.errors import ApplianceError, Forbidden, UsageError
+from appliance.spec.load import parse
+from appliance.spec.models import Repository, Triggers, Workflow
+from appliance.state import events, resources
+from appliance.state import triggers as marks
+from appliance.state.db import Connection, Database
+from appliance.state.resources import Resource
+from appliance.state.runs import Run
+from appliance.triggers import patterns, pushes, starts
+from appliance.vault.secrets import Secrets
+
+SIGNATURE = "x-hub-signature-256"
+EVENT = "x-github-event"
+DELIVERY = "x-github-delivery"
+KEPT = 1000
+"""Deliveries of one receiver that are remembered, so that a repeated one is known."""
+
+_SIGNATURE = re.compile(r"sha256=(?P<digest>[0-9a-f]{64})", re.ASCII)
+_DELIVERY = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", re.ASCII)
+_URL = re.compile(r"https?://[^\s@\x00-\x20\x7f]{1,1000}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What came of a message, in words; `run` where it started one."""
+
+    message: str
+    run: Run | None = None
+    look: str = ""
+    """The uid of the repository to be looked at now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """What a push message says; empty fields where it does not say them."""
+
+    ref: str = ""
+    commit: str = ""
+    url: str = ""
+    gone: bool = False
+    """The branch or tag was deleted."""
+
+
+def signature(secret: str, body: bytes) -> str:
+    """The header's value for this body."""
+    return f"sha256={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}"
+
+
+def signed(secret: str, body: bytes, given: str) -> bool:
+    """In constant time."""
+    return hmac.compare_digest(signature(secret, body).encode(), given.encode("utf-8", "replace"))
+
+
+def may_be_signed(headers: Mapping[str, str]) -> bool:
+    """Before the body is read: whether there is anything to check it against."""
+    return _SIGNATURE.fullmatch(headers.get(SIGNATURE, "")) is not None
+
+
+def to_workflow(
+    db: Database, vault: Secrets, name: str, headers: Mapping[str, str], body: bytes, *, now: float
+) -> Taken:
+    """Raises Forbidden, and what keeps the run from being made."""
+    resource = resources.find(db.read, "workflow", name)
+    spec = _parsed(resource)
+    secret = spec.triggers.webhook if isinstance(spec, Workflow) else ""
+    _check(vault, secret, headers, body)
+    assert resource is not None, "it has a secret"
+    assert isinstance(spec, Workflow), "it has a secret"
+    if told := _other_event(headers):
+        return Taken(told)
+    push = push_of(body)
+    if told := unwanted(spec.triggers, push):
+        return Taken(told)
+    with db.write() as transaction:
+        if told := _repeated(transaction, resource.uid, headers, now):
+            return Taken(told)
+        run = starts.start(
+            db, transaction, resource, resource.name, with_event(resource.spec, push), {},
+            cause="webhook", source=_source(headers, push), now=now,
+        )  # fmt: skip
+    return Taken("started" if run else "no run was made: see the workflow's events", run)
+
+
+def to_repository(
+    db: Database, vault: Secrets, name: str, headers: Mapping[str, str], body: bytes, *, now: float
+) -> Taken:
+    """Raises Forbidden."""
+    resource = resources.find(db.read, "repository", name)
+    spec = _parsed(resource)
+    _check(vault, spec.webhook if isinstance(spec, Repository) else "", headers, body)
+    assert resource is not None, "it has a secret"
+    if told := _other_event(headers):
+        return Taken(told)
+    with db.write() as transaction:
+        if told := _repeated(transaction, resource.uid, headers, now):
+            return Taken(told)
+        events.record(transaction, "repository", resource.name, "Webhook", "a push was announced", now=now)
+    return Taken("looking now", look=resource.uid)
+
+
+def push_of(body: bytes) -> Push:
+    """What is not there, or has another shape, is left empty: a message may be anybody's own."""
+    try:
+        found = json.loads(body or b"{}")
+    except (ValueError, RecursionError):
+        return Push()
+    if not isinstance(found, dict):
+        return Push()
+    repository = found.get("repository")
+    url = _text(repository.get("clone_url")) if isinstance(repository, dict) else ""
+    commit, ref = _text(found.get("after")), _text(found.get("ref"))
+    gone = found.get("deleted") is True or (bool(commit) and not commit.strip("0"))
+    return Push(
+        ref=ref if ref.startswith((patterns.HEADS, patterns.TAGS)) and ref.isprintable() else "",
+        commit=commit if _COMMIT.fullmatch(commit) and not gone else "",
+        url=url if _URL.fullmatch(url) else "",
+        gone=gone,
+    )
+
+
+def unwanted(triggers: Triggers, push: Push) -> str:
+    """Why a push starts nothing, in words. `on.github` counts where it is written beside the webhook."""
+    if push.gone:
+        return "a branch or tag was deleted: nothing to run"
+    if triggers.github and push.ref and not patterns.starts(triggers, push.ref):
+        return f"{pushes.short(push.ref)} is not one that `on.github` means"
+    return ""
+
+
+def with_event(document: Mapping[str, Any], push: Push) -> dict[str, Any]:
+    """The run's own copy, with the push as `context.event.github` where the message says which."""
+    if not (push.url and push.commit):
+        return dict(document)
+    return {**document, "context": {"event": {"github": {"url": push.url, "ref": push.commit}}}}
+
+
+def _check(vault: Secrets, reference: str, headers: Mapping[str, str], body: bytes) -> None:
+    """Raises Forbidden. Without a secret the work is the same, so the time tells nothing either."""
+    try:
+        secret = vault.resolve(reference) if reference else ""
+    except ApplianceError:
+        secret = ""
+    right = signed(secret, body, headers.get(SIGNATURE, ""))
+    if not (right and secret):
+        raise Forbidden(
+            "no webhook of that name takes this signature",
+            hint=f"sign the body with the secret of the webhook: {SIGNATURE.title()}: sha256=HEX",
+        )
+
+
+def _parsed(resource: Resource | None) -> Workflow | Repository | None:
+    if resource is None or resource.deleting or resource.desired != "running":
+        return None
+    try:
+        spec = parse("workflow" if resource.kind == "workflow" else "repository", resource.name, resource.spec)
+    except UsageError:
+        return None
+    return spec if isinstance(spec, Workflow | Repository) else None
+
+
+def _other_event(headers: Mapping[str, str]) -> str:
+    """What is said to a message that is no push; a sender of one's own may leave the header out."""
+    event = headers.get(EVENT, "push")
+    if event == "ping":
+        return "pong"
+    return "" if event == "push" else "only `push` and `ping` are listened to"
+
+
+def _repeated(db: Connection, uid: str, headers: Mapping[str, str], now: float) -> str:
+    """Remember the delivery; words where it has been here before."""
+    delivery = headers.get(DELIVERY, "")
+    if not delivery:
+        return ""
+    if not _DELIVERY.fullmatch(delivery):
+        raise UsageError(f"{DELIVERY} has a wrong form", hint="1 to 128 letters, digits, `.`, `_` or `-`")
+    key = f"delivery:{delivery}"
+    if marks.find(db, uid, key) is not None:
+        return "this delivery was taken already"
+    marks.put(db, uid, key, "", now=now)
+    marks.keep_newest(db, uid, "delivery:", KEPT)
+    return ""
+
+
+def _source(headers: Mapping[str, str], push: Push) -> str:
+    if push.ref:
+        return f"a push of {pushes.short(push.ref)}" + (f" at {push.commit[:12]}" if push.commit else "")
+    return "a signed message" + (f" {found}" if (found := headers.get(DELIVERY, "")) else "")
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) and len(value) <= 1024 else ""

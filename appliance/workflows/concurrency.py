@@ -1,0 +1,77 @@
+"""What a new run does while an older one of the same workflow goes on: the key `concurrency` of a workflow.
+
+- empty: they run side by side;
+- `queue`: the new one waits until every older one is over, so the oldest goes first;
+- `skip`: the new one is not made;
+- `cancel`: the older ones are asked to end, and the new one waits until they have.
+
+"The same workflow" is the name that runs are numbered under, so this holds for what starts by hand as well. `admit`
+is asked when a run is made, in that transaction; `held_by` is asked each time somebody looks at a run that has not
+begun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from appliance.errors import Conflict
+from appliance.spec.models import Workflow
+from appliance.state import events, runs
+from appliance.state.db import Connection
+from appliance.state.runs import Run
+
+WAITING = frozenset({"queue", "cancel"})
+
+
+def held_by(run: Run, workflow: Workflow, older: Sequence[Run]) -> str:
+    """Why `run` may not begin yet, in words; empty: it may. `older` may hold other workflows' runs and newer ones.
+
+    What has begun is never held, and what is asked to end has nothing to wait for.
+    """
+    if workflow.concurrency not in WAITING or run.cancel or run.phase != "Pending":
+        return ""
+    before = earlier(run, older)
+    if not before:
+        return ""
+    if workflow.concurrency == "cancel":
+        return f"waits until {_names(before)} has ended, which was asked to cancel (concurrency: cancel)"
+    return f"waits for {_names(before)}: one run at a time (concurrency: queue)"
+
+
+def earlier(run: Run, older: Iterable[Run]) -> list[Run]:
+    """Those of the same workflow that come before `run` and are not over, oldest first."""
+    found = [one for one in older if one.workflow == run.workflow and one.number < run.number and one.finished is None]
+    return sorted(found, key=lambda one: one.number)
+
+
+def admit(db: Connection, workflow: Workflow, name: str, *, now: float) -> None:
+    """Called in the transaction that makes a run of workflow `name`, before it is made.
+
+    Raises Conflict where it is not to be made. Under `cancel` the older runs are asked to end; whoever looks at the
+    new run then hints them.
+    """
+    if workflow.concurrency not in ("skip", "cancel"):
+        return
+    going = runs.unfinished_of(db, name)
+    if not going:
+        return
+    if workflow.concurrency == "skip":
+        raise Conflict(
+            f"{_names(going)} goes on, and workflow {name!r} makes no second run meanwhile (concurrency: skip)",
+            hint=f"wait for it or cancel it: `appliance workflow cancel {_name(going[0])}`",
+        )
+    for one in going:
+        if not one.cancel:
+            runs.request_cancel(db, one.id)
+            message = "a newer run takes its place (concurrency: cancel)"
+            events.record(db, "run", _name(one), "CancelRequested", message, now=now)
+
+
+def _name(run: Run) -> str:
+    return f"{run.workflow}.{run.number}"
+
+
+def _names(found: Sequence[Run]) -> str:
+    """The first one by name: a queue may be long."""
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return _name(found[0]) + more

@@ -1,0 +1,230 @@
+"""Signed messages: who may, what they start, what a repetition does, and that nothing else is open."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import httpx2
+import pytest
+
+from appliance.settings import Settings
+from appliance.spec.models import Patterns, Triggers
+from appliance.state import resources, runs
+from appliance.state import triggers as marks
+from appliance.triggers import hooks
+from appliance.triggers.hooks import Push, push_of, signature, unwanted
+from tests.conftest import Clock
+from tests.unit.api.test_api import House
+
+pytestmark = pytest.mark.anyio
+
+JOBS = "jobs: {a: {uses: script@v1, with: {image: i, script: 'true'}}}\n"
+SECRET = "It's a Secret to Everybody"
+COMMIT = "7fd1a60b01f91b314f59955a4e4d4e80d8edf11d"
+
+
+@pytest.fixture
+def house(tmp_path: Path, settings: Settings, clock: Clock) -> Iterator[House]:
+    made = House(tmp_path, settings, clock)
+    made.parts.secrets.set("HOOK", SECRET)
+    yield made
+    made.db.close()
+
+
+async def post(
+    house: House,
+    path: str,
+    body: bytes = b"{}",
+    headers: Mapping[str, str] = MappingProxyType({}),
+    *,
+    secret: str = SECRET,
+) -> tuple[int, dict[str, Any]]:
+    """Without a token, at the front door."""
+    sent = {"X-Hub-Signature-256": signature(secret, body), "X-GitHub-Event": "push", **headers}
+    answer = await house.front.post(f"/v1/hooks/{path}", content=body, headers=sent)
+    return answer.status_code, answer.json()
+
+
+def push(ref: str = "refs/heads/main", **more: Any) -> bytes:
+    body = {"ref": ref, "after": COMMIT, "repository": {"clone_url": "https://example.com/a.git"}, **more}
+    return json.dumps(body).encode()
+
+
+async def workflow(house: House, text: str = "", name: str = "wf") -> None:
+    webhook = "webhook: {secret: secret:HOOK}"
+    assert (await house.apply(f"on: {{{text}{webhook}}}\n{JOBS}", f"{name}.yaml")).status_code == 200
+
+
+def test_the_signature_is_githubs() -> None:
+    """The example of GitHub's manual."""
+    expected = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
+    assert signature(SECRET, b"Hello, World!") == expected
+    assert hooks.signed(SECRET, b"Hello, World!", expected)
+
+
+async def test_a_signed_push_starts_the_workflow_without_a_token(house: House) -> None:
+    await workflow(house)
+    status, answer = await post(house, "wf", push())
+    assert (status, answer["run"]) == (202, "wf.1")
+    (run,) = runs.newest(house.db.read)
+    assert (run.cause, run.source) == ("webhook", f"a push of branch main at {COMMIT[:12]}")
+    assert run.spec["context"]["event"]["github"] == {"url": "https://example.com/a.git", "ref": COMMIT}
+    assert house.hints[-1] == "run"
+
+
+async def test_a_message_of_ones_own_is_enough(house: House) -> None:
+    await workflow(house)
+    body = b"deploy now"
+    answer = await house.front.post(
+        "/v1/hooks/wf", content=body, headers={"X-Hub-Signature-256": signature(SECRET, body)}
+    )
+    assert answer.status_code == 202
+    assert "context" not in runs.newest(house.db.read)[0].spec
+
+
+async def test_the_same_delivery_is_taken_once_also_after_a_restart(house: House) -> None:
+    await workflow(house)
+    delivery = {"X-GitHub-Delivery": "72d3162e-cc78-11e3-81ab-4c9367dc0958"}
+    assert (await post(house, "wf", headers=delivery))[0] == 202
+    status, answer = await post(house, "wf", headers=delivery)
+    assert (status, answer) == (200, {"message": "this delivery was taken already", "run": ""})
+    assert (await post(house, "wf", headers={"X-GitHub-Delivery": "another"}))[0] == 202
+    assert len(runs.newest(house.db.read)) == 2
+
+
+async def test_deliveries_are_remembered_within_bounds(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hooks, "KEPT", 5)
+    await workflow(house)
+    for number in range(9):
+        await post(house, "wf", headers={"X-GitHub-Delivery": f"d{number}"})
+    uid = resources.get(house.db.read, "workflow", "wf").uid
+    assert list(marks.of(house.db.read, uid)) == [f"delivery:d{number}" for number in range(4, 9)]
+
+
+async def test_ping_and_other_events_start_nothing(house: House) -> None:
+    await workflow(house)
+    assert (await post(house, "wf", headers={"X-GitHub-Event": "ping"}))[1]["message"] == "pong"
+    assert (await post(house, "wf", headers={"X-GitHub-Event": "issues"}))[0] == 200
+    assert runs.newest(house.db.read) == []
+
+
+async def test_on_github_beside_a_webhook_chooses_the_pushes(house: House) -> None:
+    await workflow(house, "github: {branches: {only: main}}, ")
+    assert (await post(house, "wf", push("refs/heads/dev")))[1]["run"] == ""
+    assert (await post(house, "wf", push("refs/tags/main")))[1]["run"] == ""
+    assert (await post(house, "wf", push(deleted=True, after="0" * 40)))[1]["run"] == ""
+    assert (await post(house, "wf", push()))[1]["run"] == "wf.1"
+
+
+@pytest.mark.parametrize("how", ["wrong", "none", "sha1", "other body", "other workflow", "absent", "empty secret"])
+async def test_who_cannot_sign_learns_nothing(house: House, how: str) -> None:
+    await workflow(house)
+    await house.apply(JOBS, "plain.yaml")
+    right = signature(SECRET, b"{}")
+    path, header = "wf", right
+    match how:
+        case "wrong":
+            header = signature("guess", b"{}")
+        case "none":
+            header = ""
+        case "sha1":
+            header = "sha1=" + "0" * 40
+        case "other body":
+            header = signature(SECRET, b"{} ")
+        case "other workflow":
+            path = "plain"
+        case "absent":
+            path = "nothing"
+        case _:
+            path, header = "plain", signature("", b"{}")
+    answer = await house.front.post(f"/v1/hooks/{path}", content=b"{}", headers={"X-Hub-Signature-256": header})
+    assert answer.status_code == 401
+    assert "wf" not in answer.text
+    if how not in ("none", "sha1"):
+        assert answer.json()["detail"] == "no webhook of that name takes this signature"
+    assert runs.newest(house.db.read) == []
+
+
+async def test_a_secret_that_is_gone_opens_nothing(house: House) -> None:
+    await workflow(house)
+    house.parts.secrets.delete("HOOK")
+    assert (await post(house, "wf"))[0] == 401
+    assert (await post(house, "wf", secret=""))[0] == 401
+
+
+async def test_a_repository_is_looked_at_and_its_message_not_trusted(house: House) -> None:
+    text = "kind: repository\nname: site\nurl: https://example.com/a.git\nwebhook: secret:HOOK\n"
+    assert (await house.apply(text, "site.yaml")).status_code == 200
+    house.hints.clear()
+    status, answer = await post(house, "repository/site", push("refs/heads/evil"))
+    assert (status, answer["message"]) == (202, "looking now")
+    assert house.hints == ["repository"]
+    assert runs.newest(house.db.read) == []
+    assert (await post(house, "repository/other"))[0] == 401
+    assert (await post(house, "site"))[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/hooks/wf"),
+        ("PUT", "/v1/hooks/wf"),
+        ("POST", "/v1/hooks/"),
+        ("POST", "/v1/hooks/wf/runs"),
+        ("POST", "/v1/hooks/repository/a/b"),
+        ("POST", "/v1/hooks/../workflows/wf/runs"),
+        ("POST", "/v1/hooks/%2e%2e/workflows/wf/runs"),
+        ("POST", "/v1/hooks/wf%2f..%2f..%2fapply"),
+        ("POST", "/v1/hooks/wf%0a"),
+        ("POST", "/v1//hooks/wf"),
+        ("POST", "/v1/apply"),
+        ("POST", "/v1/workflows/wf/runs"),
+    ],
+)
+async def test_nothing_else_is_open(house: House, method: str, path: str) -> None:
+    await workflow(house)
+    answer = await house.front.request(
+        method,
+        httpx2.URL("http://x").copy_with(raw_path=path.encode()),
+        headers={"X-Hub-Signature-256": "sha256=" + "0" * 64},
+    )
+    assert answer.status_code == 401
+    assert "carries no valid token" in answer.json()["detail"]
+
+
+async def test_a_large_message_is_refused_before_it_is_whole(house: House) -> None:
+    await workflow(house)
+    sent = 0
+
+    async def endless() -> Any:
+        nonlocal sent
+        while True:
+            sent += 1 << 16
+            yield b"x" * (1 << 16)
+
+    headers = {"X-Hub-Signature-256": "sha256=" + "0" * 64}
+    answer = await house.front.post("/v1/hooks/wf", content=endless(), headers=headers)
+    assert answer.status_code == 413
+    assert sent < 4 << 20
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"1", b"{", b"\xff", b"[" * 100_000, b'{"ref": 1, "after": {}, "repository": []}',
+     push("refs/pull/1"), push(after="zz"), push(repository={"clone_url": "file:///etc"}),
+     push(repository={"clone_url": "https://a:b@example.com"}), push(ref="refs/heads/" + "x" * 5000)],
+)  # fmt: skip
+def test_a_message_may_hold_anything(body: bytes) -> None:
+    found = push_of(body)
+    assert found.url in ("", "https://example.com/a.git")
+    assert found.commit in ("", COMMIT)
+    assert found.ref in ("", "refs/heads/main")
+
+
+def test_a_deleted_branch_is_no_push() -> None:
+    assert unwanted(Triggers(branches=Patterns()), push_of(push(after="0" * 40))) != ""
+    assert unwanted(Triggers(branches=Patterns()), Push()) == ""

@@ -1,0 +1,81 @@
+"""What has moved in a repository, and which of a commit's files start."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.spec.names import NAME
+from appliance.triggers.git import Commit, SpecText, _entries, _refs
+from appliance.triggers.pushes import moved, read
+from tests.unit.triggers.conftest import JOBS
+
+MAIN = "refs/heads/main"
+COMMIT = "a" * 40
+TEXT = ("on: {github: {branches: {only: main}}}\n" + JOBS).encode()
+REFS = st.dictionaries(st.sampled_from([f"refs/heads/{c}" for c in "abcdef"]), st.sampled_from(["1", "2"]))
+
+
+def commit(*paths: str, text: bytes = TEXT) -> Commit:
+    return Commit(COMMIT, tuple(SpecText(path, text) for path in paths))
+
+
+@given(seen=REFS, now=REFS)
+def test_what_has_moved_brings_the_old_to_the_new(seen: dict[str, str], now: dict[str, str]) -> None:
+    found = moved(seen, now)
+    assert {**{k: v for k, v in seen.items() if k not in found.gone}, **{k: now[k] for k in found.changed}} == now
+    assert all(seen.get(name) != now[name] for name in found.changed)
+    assert not moved(now, now).changed
+
+
+def test_the_event_of_the_push_takes_the_place_of_the_files_own() -> None:
+    text = TEXT + b"context: {event: {github: {url: 'https://example.com/old', ref: old}}}\n"
+    (found,) = read("site", "https://example.com/a", MAIN, commit("x/a.yaml", text=text)).starts
+    assert found.document["context"] == {"event": {"github": {"url": "https://example.com/a", "ref": COMMIT}}}
+
+
+def test_two_files_of_one_name_are_told_and_the_first_starts() -> None:
+    found = read("site", "u", MAIN, commit("x/a.yaml", "x/a.yml"))
+    assert [(one.path, one.name) for one in found.starts] == [("x/a.yaml", "site.a")]
+    assert "in x/a.yaml already" in found.problems["x/a.yml"]
+
+
+@pytest.mark.parametrize("name", ["a b", "ä", "..", "-", "x" * 200, "a\n", "%2e%2e", "$(id)", ".hidden", "a;b"])
+def test_a_files_name_becomes_a_name_or_a_problem(name: str) -> None:
+    found = read("site", "u", MAIN, commit(f"x/{name}.yaml"))
+    assert len(found.starts) + len(found.problems) == 1
+    assert all(NAME.fullmatch(one.name) for one in found.starts)
+
+
+def test_a_file_without_the_trigger_is_neither_started_nor_a_problem() -> None:
+    found = read("site", "u", MAIN, commit("x/a.yaml", text=JOBS.encode()))
+    assert (found.starts, found.problems) == ((), {})
+
+
+def test_an_annotated_tag_is_the_commit_it_points_to() -> None:
+    one, two = "1" * 40, "2" * 40
+    out = f"{one}\trefs/tags/v1\n{two}\trefs/tags/v1^{{}}\n{one}\trefs/heads/main\n"
+    assert _refs(out.encode()) == {"refs/tags/v1": two, "refs/heads/main": one}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "HEAD",
+        "refs/pull/1/head",
+        "refs/heads/-x",
+        "refs/heads/a..b",
+        "refs/heads/a b",
+        "refs/heads/\xff",
+        "refs/heads/",
+    ],
+)
+def test_what_is_no_branch_or_tag_is_left_out(name: str) -> None:
+    assert _refs(b"%b\t%b\n" % (b"1" * 40, name.encode("latin-1"))) == {}
+
+
+@given(st.binary(max_size=400))
+def test_no_answer_of_a_server_is_too_odd(answer: bytes) -> None:
+    assert all(name.startswith("refs/") for name in _refs(answer))
+    assert all(path.isprintable() for _, path, _ in _entries(answer))
