@@ -74,6 +74,7 @@ class Engine:
     async def create(self, spec: ContainerSpec) -> Container:
         """Make a container, or return this instance's container that already has the name.
 
+        Of one just made the answer tells what was asked for, and neither `image_id` nor `log_path`.
         Raises ImageNotFound (call Images.ensure before), Conflict where the name belongs to somebody else.
         """
         gateway = self._gateway or await self.ensure_network()
@@ -112,7 +113,15 @@ class Engine:
                     hint=f"look at it with `docker inspect {spec.name}`; remove it if nobody needs it",
                 ) from conflict
             return found
-        return await self.inspect(str(made["Id"]))
+        # what the engine would say of it now; to ask costs more than the creation of a small one
+        return Container(
+            id=str(made["Id"]),
+            name=spec.name,
+            image=spec.image,
+            image_id="",
+            labels=dict(spec.labels),
+            state="created",
+        )
 
     async def start(self, container_id: str) -> None:
         """Start it; one that runs already is fine. Raises EngineError with the engine's words."""

@@ -13,13 +13,14 @@ from appliance.engine.recipes.base import BASE
 from appliance.engine.recipes.build import BASE_STEPS, TOP_STEPS, Builder
 from appliance.engine.recipes.notebook import NOTEBOOK
 from appliance.engine.recipes.recipe import RECIPE_LABEL, Progress, Recipe
+from appliance.engine.recipes.s3 import S3
 from appliance.engine.recipes.turn import turn
 from appliance.engine.types import ImageInfo
 from appliance.errors import EngineError
 
 log = logging.getLogger(__name__)
 
-RECIPES: Mapping[str, Recipe] = {recipe.ref: recipe for recipe in (BASE, NOTEBOOK)}
+RECIPES: Mapping[str, Recipe] = {recipe.ref: recipe for recipe in (BASE, NOTEBOOK, S3)}
 
 
 def _silent(line: str) -> None:
@@ -54,6 +55,11 @@ class Images:
     async def inspect(self, ref: str) -> ImageInfo | None:
         """None: it is not on this machine."""
         return await inspect_image(self._client, ref)
+
+    async def identity(self, ref: str) -> str:
+        """The engine's id, a hash of the content, of what `ref` means now; empty: it is not on this machine."""
+        found = await self.inspect(with_tag(ref))
+        return found.id if found else ""
 
     def digest(self, recipe: Recipe) -> str:
         """What a built image's label must say to be the recipe's."""

@@ -2,10 +2,17 @@
 
 Variables that every job gets, under its own `env`:
 
-    APPLIANCE_URL       the front door and API, as seen from the container
-    APPLIANCE_WORKFLOW  the workflow's name
-    APPLIANCE_RUN       the run, as WORKFLOW.NUMBER
-    APPLIANCE_JOB       the job's name
+    APPLIANCE_URL          the front door and API, as seen from the container
+    APPLIANCE_WORKFLOW     the workflow's name
+    APPLIANCE_RUN          the run, as WORKFLOW.NUMBER
+    APPLIANCE_JOB          the job's name
+    PROJECT_ID             Gradient's: this appliance, which is one project
+    PAPERSPACE_CLUSTER_ID  Gradient's: this appliance, which is one cluster
+    PS_JOBSPACE            Gradient's: /storage
+    PS_MODEL_PATH          Gradient's: /storage/models/
+
+Gradient's PAPERSPACE_API_KEY is not among them: a key in every job would let every image, package and repository that
+a job loads do whatever its owner may do. A job that needs the API is given a key by name, `env: {KEY: secret:NAME}`.
 """
 
 from __future__ import annotations
@@ -18,14 +25,17 @@ from appliance.engine.types import ContainerSpec, Mount
 from appliance.errors import ApplianceError, UsageError
 from appliance.spec.models import (
     ContainerAction,
+    DeployAction,
     GitCheckoutAction,
     Job,
+    NotebookAction,
     S3DownloadAction,
     ScriptAction,
     Workflow,
 )
 from appliance.state.runs import Run
-from appliance.workflows.checkout import FILES, IMAGE, checkout_of, files_of
+from appliance.workflows import checkout, deploying, notebook_step, s3
+from appliance.workflows.checkout import FILES, checkout_of
 
 MEBIBYTE = 1024 * 1024
 
@@ -42,7 +52,14 @@ class Task:
     """The files hold credentials."""
 
 
-def task_of(job: Job, *, env: Mapping[str, str], event: Mapping[str, str], reveal: Callable[[str], str]) -> Task:
+def task_of(
+    job: Job,
+    *,
+    env: Mapping[str, str],
+    event: Mapping[str, str],
+    reveal: Callable[[str], str],
+    notebook_image: str = "appliance/notebook",
+) -> Task:
     """`env` is the job's, secrets in place. Raises UsageError, and what `reveal` raises for an unknown secret."""
     action = job.action
     if isinstance(action, ContainerAction):
@@ -51,15 +68,34 @@ def task_of(job: Job, *, env: Mapping[str, str], event: Mapping[str, str], revea
         # a file, since one argument holds 128 KiB at most; bash without -e, as in Gradient
         return Task(action.image, ("bash", f"{FILES}/script"), (), {"script": action.script})
     if isinstance(action, GitCheckoutAction):
-        checkout = checkout_of(action, job, env, event)
-        files = files_of(checkout, reveal(action.username), reveal(action.password))
-        return Task(IMAGE, ("bash", f"{FILES}/checkout"), (), files, secret=True)
+        found = checkout_of(action, job, env, event)
+        username = action.username or env.get(checkout.OLD_USER, "")
+        password = action.password or env.get(checkout.OLD_PASSWORD, "")
+        files = checkout.files_of(found, reveal(username), reveal(password))
+        return _program(checkout.IMAGE, "git_checkout", files, secret=True)
+    if isinstance(action, S3DownloadAction):
+        files = s3.files_of(action, job, reveal(action.access_key), reveal(action.secret_access_key))
+        return _program(s3.IMAGE, "s3_download", files, secret=True)
+    if isinstance(action, NotebookAction):
+        image = action.image or notebook_image
+        return _program(image, "run_notebook", notebook_step.files_of(action, job), secret=False)
     raise UsageError(f"{action.uses} runs no container")
 
 
-def container_name(instance: str, run: Run, job: str) -> str:
-    """The same for every attempt to start this job of this run, and no other; below 180 characters."""
-    return f"appliance-{instance}-run-{run.workflow}.{run.number}-{job}-{run.id[:12]}"
+def _program(image: str, program: str, files: Mapping[str, str], *, secret: bool) -> Task:
+    """One of `inside`."""
+    return Task(image, ("python3", f"{FILES}/{program}.py"), (), files, secret=secret)
+
+
+def says_how_it_ended(job: Job) -> bool:
+    """The last line of its log is the job's message: a program of `inside` has written it."""
+    return isinstance(job.action, GitCheckoutAction | S3DownloadAction | NotebookAction)
+
+
+def container_name(instance: str, run: Run, job: str, attempt: int = 1) -> str:
+    """The same whenever this attempt of this job of this run is begun, and no other; below 190 characters."""
+    again = f"-{attempt}" if attempt > 1 else ""
+    return f"appliance-{instance}-run-{run.workflow}.{run.number}-{job}-{run.id[:12]}{again}"
 
 
 def subject(run: Run) -> str:
@@ -78,6 +114,7 @@ def container_spec(
     mounts: Sequence[Mount],
     port: int,
     shm_mb: int,
+    attempt: int = 1,
 ) -> ContainerSpec:
     """The container of job `name`. `image` is what `task.image` stands for on this engine."""
     owner = Owner(instance=instance, kind="run", name=subject(run), uid=run.id, part=name)
@@ -86,9 +123,13 @@ def container_spec(
         "APPLIANCE_WORKFLOW": run.workflow,
         "APPLIANCE_RUN": subject(run),
         "APPLIANCE_JOB": name,
+        "PROJECT_ID": f"p{instance}",
+        "PAPERSPACE_CLUSTER_ID": f"cl{instance}",
+        "PS_JOBSPACE": "/storage",
+        "PS_MODEL_PATH": "/storage/models/",
     }
     return ContainerSpec(
-        name=container_name(instance, run, name),
+        name=container_name(instance, run, name, attempt),
         image=image,
         labels=owner.to_labels(),
         entrypoint=task.entrypoint,
@@ -109,17 +150,21 @@ def problems(workflow: Workflow) -> list[str]:
 
 def _job_problems(job: Job, workflow: Workflow) -> list[str]:
     action = job.action
-    if isinstance(action, S3DownloadAction):
-        return ["s3-download@v1 is not supported yet; download in a script@v1 job, for example with `aws s3 cp`"]
-    if isinstance(action, GitCheckoutAction):
-        if "$" in action.url + action.ref and any(_is_secret(value) for value in job.env.values()):
-            return []  # what it expands to is known at the start only
-        try:
+    try:
+        if isinstance(action, S3DownloadAction):
+            s3.files_of(action, job, "", "")
+        elif isinstance(action, NotebookAction):
+            notebook_step.files_of(action, job)
+        elif isinstance(action, DeployAction):
+            deploying.check(action, job)
+        elif isinstance(action, GitCheckoutAction) and not _has_secret_address(action, job):
             checkout_of(action, job, job.env, workflow.event)
-        except ApplianceError as error:
-            return [error.message + (f"; {error.hint}" if error.hint else "")]
+    except ApplianceError as error:
+        return [error.message + (f"; {error.hint}" if error.hint else "")]
     return []
 
 
-def _is_secret(text: str) -> bool:
-    return text.lower().startswith("secret:")
+def _has_secret_address(action: GitCheckoutAction, job: Job) -> bool:
+    """What it expands to may be known at the start only."""
+    secret = any(value.lower().startswith("secret:") for value in job.env.values())
+    return secret and "$" in action.url + action.ref

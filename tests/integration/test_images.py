@@ -81,7 +81,7 @@ async def until(holds: Callable[[], Awaitable[object]]) -> None:
 async def test_an_image_is_pulled_once_and_then_here(engine: Engine, images: Images) -> None:
     lines: list[str] = []
     with registry(salt=engine.instance) as remote:
-        assert await images.inspect(remote.ref) is None
+        assert (await images.inspect(remote.ref), await images.identity(remote.ref)) == (None, "")
         first, second = await asyncio.gather(images.ensure(remote.ref, lines.append), images.ensure(remote.ref))
         assert first == second
         found = await images.inspect(remote.ref)
@@ -89,7 +89,7 @@ async def test_an_image_is_pulled_once_and_then_here(engine: Engine, images: Ima
         assert (found.id, found.command, found.env, found.ports) == (first, ("/bin/x",), {"A": "b"}, (8000,))
         assert lines
         assert all(remote.ref in line for line in lines)
-        assert await images.ensure(remote.ref) == first
+        assert await images.ensure(remote.ref) == first == await images.identity(remote.ref)
         assert remote.pulls == 1
         await forget(engine, remote.ref)
 

@@ -76,6 +76,12 @@ def notebook_image(docker_engine: str) -> str:
     return _ensure("appliance/notebook")
 
 
+@pytest.fixture(scope="session")
+def s3_image(docker_engine: str) -> str:
+    """Name of the image of s3-download@v1, built where it is missing."""
+    return _ensure("appliance/s3")
+
+
 def _ensure(ref: str) -> str:
     async def build() -> None:
         engine = Engine(instance=secrets.token_hex(4))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from appliance.errors import UsageError
-from appliance.spec.models import GitCheckoutAction, Job, Output
+from appliance.spec.models import GitCheckoutAction, Job, Output, Value
 from appliance.workflows.actions import task_of
 from appliance.workflows.checkout import checkout_of, files_of
+from appliance.workflows.inside import git_checkout
 
 REPO = {"repo": Output(type="volume")}
 URL = "https://example.com/a/b.git"
@@ -34,6 +37,8 @@ def checkout(
         ({"path": "/outputs/repo/deep/"}, f"{URL}  /outputs/repo/deep"),
         ({"url": "http://host.local:8080/r", "ref": "v1.2"}, "http://host.local:8080/r v1.2 /outputs/repo"),
         ({"url": "git://example.com/r"}, "git://example.com/r  /outputs/repo"),
+        ({"url": "http://[::1]:8080/r"}, "http://[::1]:8080/r  /outputs/repo"),
+        ({"url": "https://me:p%40ss@example.com/r"}, "https://example.com/r  /outputs/repo"),
         (
             {"url": "context.event.github.url", "ref": "context.event.github.ref"},
             f"https://example.com/event {'0' * 40} /outputs/repo",
@@ -56,6 +61,8 @@ def test_what_is_checked_out(arguments: dict[str, str], expected: str) -> None:
         ({"url": "https::ssh://x/y"}, "no protocol"),
         ({"url": "--upload-pack=id"}, "not an address"),
         ({"url": "https://a/\nb"}, "not an address"),
+        ({"url": "https://a:99999/b"}, "not an address"),
+        ({"url": "https:///b"}, "no protocol"),
         ({"url": "git@github.com:a/b.git"}, "SSH key"),
         ({"url": "ssh://git@github.com/a/b"}, "SSH key"),
         ({"ref": "--force"}, "not a branch"),
@@ -95,13 +102,65 @@ def test_an_event_token_needs_an_event() -> None:
         checkout_of(action, job(action), {}, {})
 
 
-def test_credentials_are_in_files_only() -> None:
-    action = GitCheckoutAction(url=URL, username="me", password="secret:TOKEN")
-    task = task_of(job(action), env={}, event={}, reveal=lambda text: text.replace("secret:TOKEN", "hunter2"))
+def request_of(action: GitCheckoutAction, **env: str) -> dict[str, str]:
+    task = task_of(job(action), env=env, event={}, reveal=lambda text: text.replace("secret:TOKEN", "hunter2"))
     assert "hunter2" not in " ".join([*(task.entrypoint or ()), *(task.command or ())])
-    assert (task.files["username"], task.files["password"], task.secret) == ("me", "hunter2", True)
-    assert task.files["origin"] == "https://example.com"
-    assert "hunter2" not in task.files["checkout"] + task.files["credential"]
+    assert "hunter2" not in task.files["git_checkout.py"]
+    assert task.secret
+    found: dict[str, str] = json.loads(task.files["request.json"])
+    return found
+
+
+def test_credentials_are_in_a_private_file_only() -> None:
+    found = request_of(GitCheckoutAction(url=URL, username="me", password="secret:TOKEN"))
+    assert (found["username"], found["password"], found["origin"]) == ("me", "hunter2", "https://example.com")
+    assert found["url"] == URL
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://me:$TOKEN@example.com/r", ("me", "hunter2")),
+        ("https://$TOKEN@example.com/r", ("x-access-token", "hunter2")),
+        ("https://me:a%40b@example.com:8443/r", ("me", "a@b")),
+    ],
+)
+def test_credentials_of_an_address_do_not_stay_in_it(url: str, expected: tuple[str, str]) -> None:
+    found = request_of(GitCheckoutAction(url=url), TOKEN="hunter2")
+    assert (found["username"], found["password"]) == expected
+    assert "@" not in found["url"] + found["origin"]
+
+
+def test_a_refused_address_shows_no_password() -> None:
+    with pytest.raises(UsageError) as caught:
+        checkout("ftp://me:hunter2@example.com/r")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_dialect_of_2021_has_its_password_in_the_environment_and_its_volume_in_the_inputs() -> None:
+    action = GitCheckoutAction(url=URL)
+    assert request_of(action, GIT_PASSWORD="hunter2")["password"] == "hunter2"
+    old = Job(action=action, inputs={"code": Value(type="volume"), "text": Value(type="string", value="x")})
+    assert checkout_of(action, old, {}, {}).target == "/inputs/code"
+
+
+def test_git_is_answered_for_the_one_server_only() -> None:
+    found = request_of(GitCheckoutAction(url="https://example.com:8443/a/b", password="secret:TOKEN"))
+
+    def asked(action: str = "get", protocol: str = "https", host: str = "example.com:8443") -> str:
+        return git_checkout.credential(found, [action], f"protocol={protocol}\nhost={host}\n\n")
+
+    assert asked() == "username=x-access-token\npassword=hunter2\n"
+    others = [asked(host=host) for host in ("example.com", "evil.com", "example.com:8443.evil.com")]
+    assert [*others, asked(protocol="http"), asked("store"), asked("erase")] == [""] * 6
+
+
+def test_git_gets_its_settings_from_nowhere_else_and_no_secret_with_them() -> None:
+    found = request_of(GitCheckoutAction(url=URL, password="secret:TOKEN"))
+    environment = git_checkout.environment(found)
+    assert "hunter2" not in json.dumps(environment)
+    assert environment["GIT_ALLOW_PROTOCOL"] == "https:http:git"
+    assert (environment["GIT_CONFIG_NOSYSTEM"], environment["GIT_CONFIG_GLOBAL"]) == ("1", "/dev/null")
 
 
 def test_a_password_of_two_lines_is_refused() -> None:
