@@ -50,6 +50,9 @@ SETTINGS = (
     Setting("keep_weekly", 12, "Weeks of which the newest snapshot is kept."),
     Setting("keep_monthly", 12, "Months of which the newest snapshot is kept."),
     Setting("low_space_mb", 2048, "New work waits while less is free, in MiB; at most a tenth of the disk counts."),
+    Setting("keep_cache_days", 7.0, "Days for which a workflow job's outputs are given to equal jobs; 0: never."),
+    Setting("cache_max_gb", 50.0, "Disk space for such outputs in volumes, in GB; least recently used go first."),
+    Setting("keep_capsules_days", 7.0, "Days for which a failed run can be resumed and looked into; 0: never."),
     Setting("reserve_mb", 512, "Disk space kept back for the appliance's own state, in MiB; 0 keeps none."),
 )
 _TABLE = {setting.name: setting for setting in SETTINGS}
@@ -81,6 +84,9 @@ class Settings:
     keep_weekly: int
     keep_monthly: int
     low_space_mb: int
+    keep_cache_days: float
+    cache_max_gb: float
+    keep_capsules_days: float
     reserve_mb: int
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Setting name -> where its value came from: `default`, `config.toml` or the variable."""

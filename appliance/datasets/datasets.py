@@ -113,6 +113,11 @@ class Datasets:
             await in_thread(self._store.create, version.volume)
         return version
 
+    def begun(self, ref: str, *, run: str, job: str, token: str = "") -> Version | None:
+        """What `begin` has made for a run's job; None: nothing yet, or it was abandoned. Raises NotFound as it does."""
+        uid = self._get(parse_ref(ref)).uid
+        return versions.find(self._db.read, uid, self._open_id(uid, run, job, token))
+
     async def fill_from(self, version: Version, base: Version) -> None:
         """Make the volume of an open version from the content of another: a clone where that is free, else a copy."""
         with self.reading(base):

@@ -1,7 +1,8 @@
 """Who needs a dataset version: told from what runs and is registered, never stored a second time.
 
-A version in use cannot be removed. In use is what an open run has read or names, what a live notebook has mounted,
-what a model is, what a person holds, and what is being read at this moment.
+A version in use cannot be removed. In use is what an open run has read, was given or names, what is kept of a failed
+job, what a live notebook has mounted, what a model is, what a person holds, and what is being read at this moment.
+What the step cache could give to a job is not in use: where it is gone, the job runs.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 from appliance.datasets.ref import dataset_uid, parse_ref
 from appliance.errors import UsageError
-from appliance.state import holds, models, resources, runs, versions
+from appliance.state import capsules, holds, models, resources, runs, versions
 from appliance.state.db import Connection
 from appliance.state.resources import Resource
 from appliance.state.runs import FINAL_PHASES, Run
@@ -30,7 +31,7 @@ def target(dataset: str, version: str) -> str:
 def of_versions(db: Connection) -> Mapping[Key, list[str]]:
     """Version -> who needs it, in words for a person. Versions that nobody needs are not in it."""
     found: defaultdict[Key, list[str]] = defaultdict(list)
-    for works in (_of_runs(db), _of_notebooks(db), _of_models(db), _of_people(db)):
+    for works in (_of_runs(db), _of_capsules(db), _of_notebooks(db), _of_models(db), _of_people(db)):
         for key, who in works:
             if who not in found[key]:
                 found[key].append(who)
@@ -67,13 +68,23 @@ def _of_runs(db: Connection) -> Iterator[tuple[Key, str]]:
             if key := resolve(db, ref):
                 yield key, name
         for job in runs.jobs(db, run.id):
-            if job.phase in FINAL_PHASES:
-                continue
-            for ref in _refs(job.inputs):
+            named = {} if job.phase in FINAL_PHASES else {**job.pins, **job.inputs}
+            if job.reused:  # made by another run; the next job may ask for it
+                named = job.outputs
+            for ref in _refs(named):
                 if key := resolve(db, ref):
                     yield key, f"{name}, job {job.name}"
         for written in versions.of_run(db, run.id):
             yield (written.dataset, written.version), f"{name}, which has made it"
+
+
+def _of_capsules(db: Connection) -> Iterator[tuple[Key, str]]:
+    """What a job that failed was given, as long as somebody may look into it."""
+    for capsule in capsules.every(db):
+        for ref in _refs(capsule.inputs):
+            if key := resolve(db, ref):
+                run = runs.head(db, capsule.run)
+                yield key, f"what is kept of run {run.workflow}.{run.number}, job {capsule.job}"
 
 
 def _refs_of_spec(run: Run) -> Iterator[str]:
@@ -91,6 +102,8 @@ def _refs(documents: Mapping[str, Any]) -> Iterator[str]:
     for given in documents.values():
         if isinstance(given, Mapping) and given.get("type") == "dataset":
             yield str(given.get("id") or given.get("ref") or "")
+        elif isinstance(given, Mapping) and given.get("type") == "many":
+            yield from _refs(given["of"])
 
 
 def _of_notebooks(db: Connection) -> Iterator[tuple[Key, str]]:

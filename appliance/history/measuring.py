@@ -177,7 +177,7 @@ class SpaceReports:
         names = {
             f"{_KINDS[row.kind]}/{row.uid}": (row.kind, row.name) for row in resources.every(db) if row.kind in _KINDS
         }
-        names |= {f"runs/{part(row.id)}": ("run", f"{row.workflow}.{row.number}") for row in runs.unfinished(db)}
+        names |= {f"runs/{part(id_)}": ("run", name) for id_, name in runs.names(db).items()}
         heads = snapshots.heads(db)
         origins = {f"workspaces/{snapshots.origin(db, uid).partition('@')[0]}" for uid in heads}
         parents = {

@@ -27,7 +27,13 @@ def m002_history(db: sqlite3.Connection) -> None:
             db.execute("UPDATE snapshots SET undone = 1 WHERE id = ?", (still_open[uid].pop(),))
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_initial, m002_history)
+def m003_workflows(db: sqlite3.Connection) -> None:
+    for statement in _WORKFLOWS.split(";"):
+        if statement.strip():
+            db.execute(statement)
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_initial, m002_history, m003_workflows)
 
 
 def migrate(db: sqlite3.Connection) -> None:
@@ -195,5 +201,51 @@ CREATE TABLE backups (
     bytes INTEGER NOT NULL DEFAULT 0,
     created REAL NOT NULL,
     finished REAL
+)
+"""
+
+_WORKFLOWS = """
+ALTER TABLE runs ADD COLUMN cause TEXT NOT NULL DEFAULT 'manual';
+ALTER TABLE runs ADD COLUMN parent TEXT NOT NULL DEFAULT '';
+ALTER TABLE runs ADD COLUMN mode TEXT NOT NULL DEFAULT '';
+ALTER TABLE runs ADD COLUMN source TEXT NOT NULL DEFAULT '';
+ALTER TABLE runs ADD COLUMN cache INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE runs ADD COLUMN kept INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN attempt INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE jobs ADD COLUMN not_before REAL;
+ALTER TABLE jobs ADD COLUMN image TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN cache_key TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN reused TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN begun TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN pins TEXT NOT NULL DEFAULT '{}';
+CREATE INDEX jobs_active ON jobs (phase, run) WHERE phase IN ('Starting', 'Running');
+CREATE INDEX runs_by_workflow ON runs (workflow, number);
+CREATE INDEX runs_kept ON runs (kept) WHERE kept;
+CREATE TABLE step_cache (
+    key TEXT PRIMARY KEY,
+    run TEXT NOT NULL REFERENCES runs ON DELETE CASCADE,
+    job TEXT NOT NULL,
+    created REAL NOT NULL,
+    used REAL NOT NULL,
+    bytes INTEGER
+);
+CREATE INDEX step_cache_by_run ON step_cache (run);
+CREATE TABLE capsules (
+    run TEXT NOT NULL REFERENCES runs ON DELETE CASCADE,
+    job TEXT NOT NULL,
+    created REAL NOT NULL,
+    reason TEXT NOT NULL,
+    log TEXT NOT NULL,
+    inputs TEXT NOT NULL,
+    outputs TEXT NOT NULL,
+    PRIMARY KEY (run, job)
+);
+CREATE TABLE trigger_marks (
+    subject TEXT NOT NULL,
+    trigger TEXT NOT NULL,
+    mark TEXT NOT NULL,
+    message TEXT NOT NULL DEFAULT '',
+    updated REAL NOT NULL,
+    PRIMARY KEY (subject, trigger)
 )
 """

@@ -157,13 +157,13 @@ class Room:
         )
         kept = self._keep_file(home)
         if not apart:
-            return [kept], f"{info.kind}: {info.detail}", self._file.held(), self._target(home)
+            return [kept], info.detail, self._file.held(), self._target(home)
         volumes = Place("the volumes", _where(info.kind, self._home), info.total_bytes, info.free_bytes)
         in_store = self._keep_in_store(volumes) if info.kind == "zfs" else 0
         reserve = self._target(home) + (self._target(volumes) if info.kind == "zfs" else 0)
         if self._file.unfit:
             reserve -= self._target(home)
-        return [volumes, kept], f"{info.kind}: {info.detail}", self._file.held() + in_store, reserve
+        return [volumes, kept], info.detail, self._file.held() + in_store, reserve
 
     def _target(self, place: Place) -> int:
         return min(self._reserve, int(place.total * RESERVE_SHARE))

@@ -36,7 +36,7 @@ async def commit(rooms: Rooms, run: Run, name: str, declared: JobSpec, strings: 
     for key, output in declared.outputs.items():
         if output.type == "volume":
             await rooms.scratch.finish(run.id, name, key)
-            outputs[key] = {"type": "volume", "job": name, "output": key}
+            outputs[key] = {"type": "volume", "run": run.id, "job": name, "output": key}
     written = {
         key: await rooms.datasets.begin(output.ref, run=run.id, job=name, token=key)
         for key, output in declared.outputs.items()
@@ -64,8 +64,8 @@ async def abandon(rooms: Rooms, run: Run, name: str, declared: JobSpec) -> None:
                 await rooms.datasets.abandon(version)
 
 
-async def discard(rooms: Rooms, run: Run, name: str) -> None:
-    """Destroy what only this job used: its folders and private files, and its views of volume inputs.
+async def discard(rooms: Rooms, run: Run, name: str, *, folders: bool = True) -> None:
+    """Destroy what only this job used: its views of volume inputs, and unless told otherwise its folders.
 
     What cannot be destroyed now goes with the run's other volumes at its end.
     """
@@ -73,7 +73,7 @@ async def discard(rooms: Rooms, run: Run, name: str) -> None:
     folder = own.rpartition("/")[0]
     volumes = await in_thread(rooms.store.volumes, folder)
     for volume in volumes:
-        if volume == own or volume.startswith(f"{folder}/in-"):
+        if (volume == own and folders) or volume.startswith(f"{folder}/in-"):
             try:
                 await in_thread(rooms.store.destroy, volume)
             except (Conflict, StorageError) as error:

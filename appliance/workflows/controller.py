@@ -1,21 +1,20 @@
 """Brings workflow runs to their end. Two kinds of keys, so that a slow job never holds up its run:
 
-`RUN` looks at the whole run, commits which jobs start, are omitted or canceled, and closes the run;
-`RUN/JOB` works on one job that has started. The engine's events hint the run, which hints the jobs.
-A run that is over has no container and no volume left, however it ended; what it committed to datasets stays.
+`RUN` looks at the run's board, commits which jobs start, are omitted or canceled, and closes the run; it asks the
+engine nothing before the end. `RUN/JOB` works on one job that has started; the engine's events hint it, and it hints
+the run. A run that is over has no container and no volume left, however it ended; what it committed to datasets stays.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from appliance.datasets.datasets import Datasets
 from appliance.datasets.models import Models
 from appliance.engine.docker import Engine
 from appliance.engine.images import Images
-from appliance.engine.labels import owner_of
+from appliance.engine.labels import Owner, owner_of
 from appliance.engine.types import Container
 from appliance.errors import ApplianceError, Conflict, NotFound, StorageError, UsageError
 from appliance.reconcile import Again
@@ -31,15 +30,18 @@ from appliance.storage.room import plenty
 from appliance.storage.scratch import Scratch
 from appliance.telemetry.telemetry import Telemetry
 from appliance.vault.secrets import Secrets
-from appliance.workflows import actions, inputs, plan
-from appliance.workflows.jobs import JobWorker
-from appliance.workflows.plan import Cancel, Finish, Omit, Plan, Start, Work
+from appliance.workflows import actions, concurrency, inputs, keeping, plan
+from appliance.workflows.board import ACTIVE_PHASES, FAILED_PHASES, Board
+from appliance.workflows.jobs import JobWorker, Worked
+from appliance.workflows.plan import Cancel, Fail, Finish, Omit, Plan, Start, Work
 from appliance.workflows.rooms import Rooms
 
 log = logging.getLogger(__name__)
 
 RECHECK_S = 15.0
-"""Seconds between two looks at a run whose jobs run, should an event of the engine be missed."""
+"""Seconds between two looks at a job that runs, should an event of the engine be missed."""
+HOSTED_S = 1.0
+"""Seconds between two looks at what the daemon does itself for a job, such as a deployment that becomes ready."""
 CLEANUP_TRIES = 3
 
 
@@ -78,152 +80,248 @@ class RunController:
             instance=instance,
             clock=clock,
             no_room=no_room,
+            hint=hint,
         )
         self._hint = hint
-        self._worker = JobWorker(self._rooms)
+        self._worker = JobWorker(self._rooms, self._changed)
         self._workflows: dict[str, Workflow] = {}
+        self._boards: dict[str, Board] = {}
         self._busy: set[tuple[str, str]] = set()
         self._waiting: dict[str, tuple[float, int]] = {}
         """Runs with a job that waits for a free slot, and their place in the queue."""
+        self._held: set[str] = set()
+        """Runs that may not begin before an older one of their workflow is over."""
         self._cleanup_tries: dict[str, int] = {}
 
     def keys(self) -> Iterable[str]:
-        return runs.unfinished_ids(self._rooms.db.read)
+        for run_id in runs.unfinished_ids(self._rooms.db.read):
+            yield run_id
+            for name in sorted(runs.active_names(self._rooms.db.read, run_id)):
+                yield f"{run_id}/{name}"
+
+    def noticed(self, owner: Owner, action: str) -> None:
+        """An event of the engine about a job's container: `action` is its word for what happened."""
+        name = f"{owner.uid}/{owner.part}"
+        if action == "die" or (action == "destroy" and owner.part in runs.active_names(self._rooms.db.read, owner.uid)):
+            self._hint(self.kind, name)
 
     async def reconcile(self, key: str) -> Again | None:
         run_id, _, job = key.partition("/")
         if not job:
             return await self._advance(run_id)
-        await self._work(run_id, job)
-        return None
+        return await self._work(run_id, job)
 
     async def sweep(self) -> None:
-        """Remove what belongs to no unfinished run: for a start after a restored backup or a cleanup that failed."""
+        """Remove what no run knows any more: after a restored backup, a kill or a cleanup that failed."""
         for container in await self._rooms.engine.list(kind=self.kind):
             owner = owner_of(container.labels)
-            if owner and owner.uid not in set(self.keys()):  # asked now: a run may have begun since the listing
-                log.info("container %s belongs to no unfinished run; it is removed", container.name)
-                await self._rooms.engine.remove(container.id)
-        await self._rooms.scratch.sweep(self.keys)
+            if owner and not self._knows(owner, container.name):  # asked now: it may have begun since the listing
+                log.info("container %s belongs to no job that is under way; it is removed", container.name)
+                await self._remove(owner, container)
+        await self._rooms.scratch.sweep(lambda: keeping.kept_runs(self._rooms.db.read))
+
+    def _knows(self, owner: Owner, container: str) -> bool:
+        if self._unfinished(owner.uid) is None:
+            return False
+        try:
+            job = runs.job(self._rooms.db.read, owner.uid, owner.part)
+        except NotFound:
+            return False
+        return job.phase in ACTIVE_PHASES and job.container == container
+
+    async def _remove(self, owner: Owner, container: Container) -> None:
+        run = self._unfinished(owner.uid)
+        if run is not None:
+            await self._worker.dispose(run, container)
+        else:
+            await self._rooms.engine.remove(container.id)
+
+    @property
+    def rooms(self) -> Rooms:
+        """What the runs are made with, for those who look into one."""
+        return self._rooms
+
+    async def tend(self, now: float) -> None:
+        """Let go of what runs that are over have left and nobody needs any more. To be called now and then."""
+        await keeping.tend(self._rooms, now)
 
     # one job
 
-    async def _work(self, run_id: str, name: str) -> None:
+    async def _work(self, run_id: str, name: str) -> Again | None:
         run = self._unfinished(run_id)
         if run is None:
-            return
+            return None
+        acted: Worked | None = None
         self._busy.add((run_id, name))
         try:
-            acted = await self._worker.work(run_id, name, self._workflow(run))
+            workflow = self._workflow(run)
+            acted = await self._worker.work(run_id, name, workflow)
         except ApplianceError as error:
             self._say(run_id, name, f"{error.message}; trying again")
             raise
         finally:
             self._busy.discard((run_id, name))
-        if acted:
-            self._hint(self.kind, run_id)
-            self._wake_waiting()
+            if acted in ("acted", None):
+                self._changed(run_id)
+        return self._next_look(run_id, name, workflow, HOSTED_S if acted == "waits" else RECHECK_S)
+
+    def _next_look(self, run_id: str, name: str, workflow: Workflow, within_s: float) -> Again | None:
+        job = runs.job(self._rooms.db.read, run_id, name)
+        if job.phase not in ACTIVE_PHASES:
+            return None
+        return Again(plan.next_look(workflow, job, now=self._rooms.clock(), within_s=within_s))
+
+    def _changed(self, run_id: str) -> None:
+        """A job of this run stands elsewhere than before, and may have left a slot."""
+        self._hint(self.kind, run_id)
+        self._wake_waiting()
 
     def _say(self, run_id: str, name: str, message: str) -> None:
         with self._rooms.db.write() as db:
-            for job in runs.jobs(db, run_id):
-                if job.name == name and job.phase not in FINAL_PHASES and job.message != message:
-                    runs.move_job(db, run_id, name, job.phase, job.phase, message=message)
+            job = runs.job(db, run_id, name)
+            if job.phase not in FINAL_PHASES and job.message != message:
+                runs.move_job(db, run_id, name, job.phase, job.phase, message=message)
 
     # the whole run
 
     async def _advance(self, run_id: str) -> Again | None:
         run = self._unfinished(run_id)
         if run is None:
+            self._forget(run_id)
             return None
         try:
             workflow = self._workflow(run)
         except UsageError as error:
             await self._give_up(run, f"its spec cannot be read any more: {error.message}")
             return None
-        containers = await self._containers(run)
-        run, jobs = runs.get(self._rooms.db.read, run_id), runs.jobs(self._rooms.db.read, run_id)
-        busy = {name for busy_run, name in self._busy if busy_run == run_id}
+        board = self._board(run, workflow)
+        hold = self._hold(run, workflow)
+        busy = any(busy_run == run_id for busy_run, _ in self._busy)
         now = self._rooms.clock()
-        decided = plan.plan(run, workflow, jobs, containers, now=now, slots=self._slots(run), busy=busy)
-        self._write(run, decided, now)
+        decided = plan.plan(run, workflow, board, now=now, slots=0 if hold else self._slots(run), busy=busy)
+        self._write(run, board, decided, hold, now)
         for action in decided.actions:
+            if isinstance(action, Start):
+                self._worker.begun(run_id, action.job)
             if isinstance(action, Start | Work):
                 self._hint(self.kind, f"{run_id}/{action.job}")
             elif isinstance(action, Finish):
-                await self._finish(run, action)
-                return None
-        for name, container in containers.items():
-            if container.state == "running" and not self._worker.follows(container):
-                self._hint(self.kind, f"{run_id}/{name}")
-        if any(isinstance(action, Omit | Cancel) for action in decided.actions):
+                return await self._finish(run, action)
+        if any(isinstance(action, Omit | Fail | Cancel) for action in decided.actions):
             self._hint(self.kind, run_id)
-        wait = RECHECK_S if decided.deadline is None else decided.deadline - now
-        idle = decided.deadline is None and not any(job.phase in plan.ACTIVE_PHASES for job in jobs)
-        return None if idle else Again(min(RECHECK_S, wait))
+        return None if decided.deadline is None else Again(max(0.0, decided.deadline - now))
 
-    def _write(self, run: Run, decided: Plan, now: float) -> None:
+    def _board(self, run: Run, workflow: Workflow) -> Board:
+        """Made once, then told what its jobs under way have come to."""
+        db = self._rooms.db.read
+        board = self._boards.get(run.id)
+        if board is None:
+            board = self._boards[run.id] = Board(workflow, runs.marks(db, run.id))
+        for name in runs.active_names(db, run.id) ^ board.active:
+            self._read(run, board, name)
+        return board
+
+    def _read(self, run: Run, board: Board, name: str) -> None:
+        for mark in runs.marks(self._rooms.db.read, run.id, name):
+            board.moved(mark)
+
+    def _hold(self, run: Run, workflow: Workflow) -> str:
+        """Why an older run of its workflow keeps it from beginning, in words; empty: none does."""
+        if not workflow.concurrency or run.phase != "Pending":
+            self._held.discard(run.id)
+            return ""
+        older = runs.unfinished_of(self._rooms.db.read, run.workflow)
+        reason = concurrency.held_by(run, workflow, older)
+        if not reason:
+            self._held.discard(run.id)
+        elif run.id not in self._held:
+            self._held.add(run.id)
+            for other in older:
+                if other.cancel:
+                    self._hint(self.kind, other.id)
+        return reason
+
+    def _write(self, run: Run, board: Board, decided: Plan, hold: str, now: float) -> None:
         """Everything decided, in one transaction. From here on the started jobs are found again after a kill."""
-        if decided.waiting:
+        waits = decided.waiting > 0 and not hold
+        if waits:
             self._waiting[run.id] = (run.created, run.number)
-        started = [action.job for action in decided.actions if isinstance(action, Start)]
+        why = self._rooms.no_room() or "waits for a free slot"
+        starts = [action.job for action in decided.actions if isinstance(action, Start)]
+        told = [name for name in board.untold(why, now) if name not in starts] if waits else []
+        moved: list[str] = []
         with self._rooms.db.write() as db:
-            if started and run.phase == "Pending":
+            if starts and run.phase == "Pending":
                 runs.set_inputs(db, run.id, inputs.pinned(run.inputs, self._rooms.resolve))
                 runs.set_phase(db, run.id, "Running", started=now)
                 self._record(db, run, "Started", "the first job starts")
             else:
-                self._explain_wait(db, run, waiting=bool(decided.waiting))
-            self._explain_jobs(db, run, decided.waiting)
+                self._explain_wait(db, run, hold, waits=waits)
+            for name in told:
+                if board[name].message != why:
+                    runs.move_job(db, run.id, name, "Pending", "Pending", message=why)
             for action in decided.actions:
                 match action:
                     case Start(name):
-                        container = actions.container_name(self._rooms.instance, run, name)
+                        container = actions.container_name(self._rooms.instance, run, name, board[name].attempt)
                         runs.move_job(db, run.id, name, "Pending", "Starting", container=container)
+                        moved.append(name)
                     case Omit(name, reason):
-                        runs.move_job(db, run.id, name, "Pending", "Omitted", message=reason, finished=now)
-                        self._record(db, run, "JobOmitted", f"{name}: {reason}", level="warning")
+                        if runs.move_job(db, run.id, name, "Pending", "Omitted", message=reason, finished=now):
+                            self._record(db, run, "JobOmitted", f"{name}: {reason}", level="warning")
+                        moved.append(name)
+                    case Fail(name, reason):
+                        if runs.move_job(db, run.id, name, "Pending", "Failed", message=reason, finished=now):
+                            self._record(db, run, "JobFailed", f"{name}: {reason}", level="error")
+                        moved.append(name)
                     case Cancel(name):
                         runs.move_job(db, run.id, name, "Pending", "Canceled", message="canceled", finished=now)
-        if not decided.waiting and self._waiting.pop(run.id, None) is not None:
+                        moved.append(name)
+        board.tell(why, told)
+        for name in moved:
+            self._read(run, board, name)
+        if not waits and self._waiting.pop(run.id, None) is not None:
             self._wake_waiting()  # the slot it did not take is for the next in the queue
 
-    def _explain_wait(self, db: Connection, run: Run, *, waiting: bool) -> None:
+    def _explain_wait(self, db: Connection, run: Run, hold: str, *, waits: bool) -> None:
         """What a run waits for that has nothing else to do, or whose next job waits for disk space."""
-        message = self._rooms.no_room() if waiting else ""
-        if waiting and not message and run.phase == "Pending":
+        message = hold or (self._rooms.no_room() if waits else "")
+        if waits and not message and run.phase == "Pending":
             most = self._rooms.settings.max_parallel_jobs
             message = f"waits for a free slot: {most} jobs at a time (setting max_parallel_jobs)"
         if run.message != message:
             runs.set_phase(db, run.id, run.phase, message=message)
 
-    def _explain_jobs(self, db: Connection, run: Run, waiting: Sequence[str]) -> None:
-        message = self._rooms.no_room() or "waits for a free slot"
-        for job in runs.jobs(db, run.id) if waiting else ():
-            if job.name in waiting and job.message != message:
-                runs.move_job(db, run.id, job.name, "Pending", "Pending", message=message)
+    async def _finish(self, run: Run, finish: Finish) -> Again | None:
+        """All jobs are over: whatever is left of their containers goes, at last the run is over too."""
+        if runs.had_containers(self._rooms.db.read, run.id):
+            left = await self._rooms.engine.list(kind=self.kind, uid=run.id)
+            for container in left:
+                if container.state != "removing":
+                    await self._worker.dispose(run, container)
+            if left:
+                return Again(0.0 if all(container.state != "removing" for container in left) else plan.REMOVAL_S)
+        await self._close(run, finish)
+        return None
 
-    async def _finish(self, run: Run, finish: Finish) -> None:
-        """The last step: whatever is left of the run goes, then it is over."""
-        for container in (await self._left_containers(run)).values():
-            await self._rooms.engine.remove(container.id)
+    async def _close(self, run: Run, finish: Finish) -> None:
         try:
-            await self._rooms.scratch.destroy_run(run.id)
+            await keeping.settle(self._rooms, run)
         except (StorageError, Conflict) as error:
             tries = self._cleanup_tries[run.id] = self._cleanup_tries.get(run.id, 0) + 1
             if tries < CLEANUP_TRIES:
                 raise
             message = f"its volumes stay until the daemon starts again: {error.message}"
             self._record(self._rooms.db.read, run, "CleanupFailed", message, level="warning")
-        level: Level = "error" if finish.phase in plan.FAILED_PHASES else "info"
+        level: Level = "error" if finish.phase in FAILED_PHASES else "info"
         now = self._rooms.clock()
         with self._rooms.db.write() as db:
             runs.set_phase(db, run.id, finish.phase, message=finish.message, finished=now)
-            self._record(db, run, finish.phase, finish.message or f"{len(runs.jobs(db, run.id))} jobs", level=level)
-        self._workflows.pop(run.id, None)
-        self._waiting.pop(run.id, None)
-        self._cleanup_tries.pop(run.id, None)
+            self._record(db, run, finish.phase, finish.message or f"{runs.count_jobs(db, run.id)} jobs", level=level)
+        self._forget(run.id)
         self._wake_waiting()
+        for held in sorted(self._held):
+            self._hint(self.kind, held)
 
     async def _give_up(self, run: Run, message: str) -> None:
         now = self._rooms.clock()
@@ -231,25 +329,14 @@ class RunController:
             for job in runs.jobs(db, run.id):
                 if job.phase not in FINAL_PHASES:
                     runs.move_job(db, run.id, job.name, job.phase, "Error", message=message, finished=now)
-        await self._finish(run, Finish("Error", message))
+        for container in await self._rooms.engine.list(kind=self.kind, uid=run.id):
+            await self._rooms.engine.remove(container.id)
+        await self._close(run, Finish("Error", message))
 
-    async def _containers(self, run: Run) -> dict[str, Container]:
-        """By job: those of the jobs that are under way, or of a run whose jobs are all over, whatever is left."""
-        jobs = runs.jobs(self._rooms.db.read, run.id)
-        if all(job.phase in FINAL_PHASES for job in jobs):
-            return await self._left_containers(run)
-        # inspected one by one: right after a container has ended, the engine's list still says that it runs
-        active = [job for job in jobs if job.phase in plan.ACTIVE_PHASES and (run.id, job.name) not in self._busy]
-        found = await asyncio.gather(*(self._worker.container(run, job) for job in active))
-        return {job.name: container for job, container in zip(active, found, strict=True) if container}
-
-    async def _left_containers(self, run: Run) -> dict[str, Container]:
-        """Of a run whose jobs have never started there are none, and the engine is not asked."""
-        if not any(job.container for job in runs.jobs(self._rooms.db.read, run.id)):
-            return {}
-        found = await self._rooms.engine.list(kind=self.kind, uid=run.id)
-        owners = ((owner_of(container.labels), container) for container in found)
-        return {owner.part: container for owner, container in owners if owner}
+    def _forget(self, run_id: str) -> None:
+        for remembered in (self._workflows, self._boards, self._waiting, self._cleanup_tries):
+            remembered.pop(run_id, None)
+        self._held.discard(run_id)
 
     # slots
 
@@ -271,8 +358,9 @@ class RunController:
     # rows
 
     def _unfinished(self, run_id: str) -> Run | None:
+        """Without its spec."""
         try:
-            run = runs.get(self._rooms.db.read, run_id)
+            run = runs.head(self._rooms.db.read, run_id)
         except NotFound:
             return None
         return run if run.finished is None else None
@@ -280,7 +368,7 @@ class RunController:
     def _workflow(self, run: Run) -> Workflow:
         """Raises UsageError where the document, valid when it was submitted, is not so any more."""
         if run.id not in self._workflows:
-            spec = parse("workflow", run.workflow, run.spec)
+            spec = parse("workflow", run.workflow, runs.get(self._rooms.db.read, run.id).spec)
             if not isinstance(spec, Workflow):
                 raise UsageError("not a workflow")
             self._workflows[run.id] = spec

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ LARGEST_STRING = 1024 * 1024
 def fill(
     root: Path,
     *,
-    strings: Mapping[str, str],
+    strings: Mapping[str, str | Mapping[str, str]],
     folders: Iterable[str],
     files: Mapping[str, str],
     secret: bool = False,
@@ -33,7 +34,8 @@ def fill(
     """Lay out the volume of a job that has never run, and the mounts for it. Repeating it changes nothing.
 
     `strings` are the string inputs, `folders` what is bound on top, such as `inputs/data`, `files` the private files;
-    with `secret` only root can read those, in the container too. Raises UsageError, StorageError.
+    with `secret` only root can read those, in the container too. What many jobs have made is a folder: a map of job to
+    string, or folders such as `inputs/NAME/JOB`. Raises UsageError, StorageError.
     """
     try:
         return _fill(root, strings, folders, files, secret)
@@ -44,15 +46,23 @@ def fill(
 
 
 def _fill(
-    root: Path, strings: Mapping[str, str], folders: Iterable[str], files: Mapping[str, str], secret: bool
+    root: Path,
+    strings: Mapping[str, str | Mapping[str, str]],
+    folders: Iterable[str],
+    files: Mapping[str, str],
+    secret: bool,
 ) -> list[Mount]:
     for name in ("inputs", "outputs"):
         _folder(root / name)
     for name, value in strings.items():
-        _write(root / "inputs" / _part(name), value, 0o666)
+        if isinstance(value, str):
+            _write(root / "inputs" / _part(name), value, 0o666)
+            continue
+        for job, text in value.items():
+            _write(_within(root / "inputs", f"{name}/{job}"), text, 0o666)
     for folder in folders:
         side, _, name = folder.partition("/")
-        _folder(root / side / _part(name))
+        _folder(_within(root / side, name))
     mounts = [Mount(root / "inputs", "/inputs"), Mount(root / "outputs", "/outputs")]
     if files:
         (root / "files").mkdir(mode=0o700 if secret else 0o755, exist_ok=True)
@@ -95,6 +105,21 @@ def read_string(root: Path, name: str) -> str:
     except UnicodeDecodeError as error:
         hint = "use a volume or a dataset output for bytes"
         raise UsageError(f"its string output {where} is not UTF-8 at byte {error.start}", hint=hint) from None
+
+
+def forget_files(root: Path) -> None:
+    """Remove the private files of a job that is over: what is kept of it must hold no credentials."""
+    if (root / "files").is_dir():  # nothing in the container can change this folder
+        shutil.rmtree(root / "files")
+
+
+def _within(folder: Path, name: str) -> Path:
+    """`NAME` or `NAME/JOB` below a folder, with the folder in between made."""
+    outer, _, inner = name.partition("/")
+    if not inner:
+        return folder / _part(name)
+    _folder(folder / _part(outer))
+    return folder / outer / _part(inner)
 
 
 def _part(name: str) -> str:

@@ -4,13 +4,17 @@ Stored documents, in a run's `inputs` and in a job's `inputs` and `outputs`:
 
     {"type": "string", "value": TEXT}
     {"type": "dataset", "ref": REF, "id": "NAME:VERSION"}      `id` once the version is fixed
-    {"type": "volume", "job": JOB, "output": OUTPUT}
+    {"type": "volume", "run": RUN_ID, "job": JOB, "output": OUTPUT}
+    {"type": "many", "of": {JOB: document}}                    one output of all jobs of a matrix, side by side
+    {"type": "shared", "name": NAME}                           a volume that all jobs of the run share (dialect of 2021)
+
+A volume may belong to another run than the one that reads it, which was resumed from that one or given its outputs.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from appliance.errors import NotFound, UsageError
@@ -38,6 +42,8 @@ def run_inputs(workflow: Workflow, given: Mapping[str, Any]) -> dict[str, Docume
                 found[name] = _given(name, declared, given[name])
             except UsageError as error:
                 problems.append(error.message)
+        elif declared.type == "volume":
+            found[name] = {"type": "shared", "name": name}
         elif (default := _document(declared)) is not None:
             found[name] = default
         elif not declared.optional:
@@ -71,14 +77,22 @@ def pinned(inputs: Mapping[str, Document], resolve: Resolve) -> dict[str, Docume
 
 
 def job_inputs(
-    job: Job, run: Mapping[str, Document], outputs: Mapping[str, Mapping[str, Document]], resolve: Resolve
+    job: Job,
+    run: Mapping[str, Document],
+    outputs: Mapping[str, Mapping[str, Document]],
+    resolve: Resolve,
+    pins: Mapping[str, Document] | None = None,
 ) -> dict[str, Document]:
     """Every input of a job that is about to start, with datasets fixed to a version. Raises NotFound, UsageError.
 
-    `run` are the inputs of the run, `outputs` those of the jobs that have ended, by job.
+    `run` are the inputs of the run, `outputs` those of the jobs that have ended, by job; what `pins` names is given
+    as it is there.
     """
     found: dict[str, Document] = {}
     for name, declared in job.inputs.items():
+        if pins and name in pins:
+            found[name] = pins[name]
+            continue
         document = _source(name, declared, run, outputs)
         if document is None:
             continue
@@ -88,6 +102,21 @@ def job_inputs(
     return found
 
 
+def sources(job: Job) -> set[str]:
+    """The jobs whose outputs its inputs name."""
+    aliases = [declared for declared in job.inputs.values() if isinstance(declared, Alias)]
+    return {name for alias in aliases for name in (alias.gather or (alias.job,)) if name}
+
+
+def leaves(documents: Mapping[str, Document]) -> Iterator[Document]:
+    """Those documents, with what many jobs have made one by one."""
+    for document in documents.values():
+        if document.get("type") == "many":
+            yield from leaves(document["of"])
+        else:
+            yield document
+
+
 def _source(
     name: str,
     declared: Alias | Value,
@@ -95,6 +124,8 @@ def _source(
     outputs: Mapping[str, Mapping[str, Document]],
 ) -> Document | None:
     if isinstance(declared, Value):
+        if declared.type == "volume":
+            return {"type": "shared", "name": name}
         document = _document(declared)
         if document is None and not declared.optional:
             raise UsageError(
@@ -103,12 +134,18 @@ def _source(
         return document
     if not declared.job:
         return run.get(declared.name)
+    if not declared.gather:
+        return _output(name, declared.job, declared.name, outputs)
+    return {"type": "many", "of": {job: _output(name, job, declared.name, outputs) for job in declared.gather}}
+
+
+def _output(name: str, job: str, output: str, outputs: Mapping[str, Mapping[str, Document]]) -> Document:
     try:
-        return outputs[declared.job][declared.name]
+        return outputs[job][output]
     except KeyError:
         raise UsageError(
-            f"input {name!r}: job {declared.job!r} has made no output {declared.name!r}",
-            hint=f"list {declared.job} in `needs` and {declared.name} in its `outputs`",
+            f"input {name!r}: job {job!r} has made no output {output!r}",
+            hint=f"list {job} in `needs` and {output} in its `outputs`",
         ) from None
 
 

@@ -7,8 +7,8 @@ between any two. A container is started at most once: that it is about to be is 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 from appliance.engine.labels import owner_of
 from appliance.engine.types import Container
@@ -20,12 +20,14 @@ from appliance.errors import (
     StorageError,
     UsageError,
 )
-from appliance.spec.models import CreateModelAction, Workflow
+from appliance.spec.models import Workflow
 from appliance.state import events, runs
 from appliance.state.events import Level
-from appliance.state.runs import Job, Run
+from appliance.state.runs import FINAL_PHASES, Job, Run
 from appliance.telemetry.draining import Draining
-from appliance.workflows import actions, collecting, plan, preparing
+from appliance.telemetry.redact import Redactor
+from appliance.workflows import actions, capsule, collecting, hosted, plan, preparing, reuse
+from appliance.workflows.board import FAILED_PHASES
 from appliance.workflows.outcome import UNSTARTED_CODES, Outcome, outcome_of
 from appliance.workflows.plan import Step, Stop
 from appliance.workflows.rooms import Rooms
@@ -37,57 +39,154 @@ MOST_STEPS = 12
 REFUSALS = (NotFound, UsageError, Conflict, EngineError, StorageError)
 """Errors that end a job when they come while it is prepared: waiting would not make them go away."""
 DRAIN_S = 60.0
+STORE_TRIES = 10
+
+Worked = Literal["idle", "acted", "waits"]
+"""What came of a look at a job: it needed nothing, something was done, or the daemon's own work on it goes on."""
 
 
 class JobWorker:
-    def __init__(self, rooms: Rooms) -> None:
+    """`changed` is told the id of a run as soon as one of its jobs has ended, before that job is cleaned up."""
+
+    def __init__(self, rooms: Rooms, changed: Callable[[str], None]) -> None:
         self._rooms = rooms
-        self._attached: set[str] = set()
+        self._changed = changed
+        self._attached: dict[tuple[str, str], str] = {}
+        """The containers whose log lines are being read, by run and job."""
+        self._fresh: set[tuple[str, str]] = set()
+        self._unclean: set[tuple[str, str]] = set()
+        """Jobs that are over and that this process has not cleaned up yet."""
+        self._refused: dict[tuple[str, str], int] = {}
+        """How often the store did not take what a job has made."""
         self._draining = Draining(rooms.telemetry)
 
-    def follows(self, container: Container) -> bool:
-        """Its log lines are being read."""
-        return container.id in self._attached
+    def begun(self, run_id: str, name: str) -> None:
+        """This process has just committed the start of this attempt, so it cannot have a container yet."""
+        self._fresh.add((run_id, name))
 
-    async def work(self, run_id: str, name: str, workflow: Workflow) -> bool:
-        """Do what the job needs until it runs, or is over and only its outputs are left. False: it needed nothing."""
+    async def work(self, run_id: str, name: str, workflow: Workflow) -> Worked:
+        """Do what the job needs until it runs, or is over and only its outputs are left."""
+        made: Container | None = None
         for acts in range(MOST_STEPS):
             run, job = self._read(run_id, name)
+            if job.phase in FINAL_PHASES and (run_id, name) not in self._unclean:
+                return "acted" if acts else "idle"
             # the row first: a container made after it was read must not look lost
-            container = await self.container(run, job)
+            container = made or await self._seen(run, job)
+            made = None
             match plan.step(run, workflow, job, container, now=self._rooms.clock()):
                 case Step.WATCH:
                     self._follow(run, job, container)
-                    return acts > 0
+                    return "acted" if acts else "idle"
                 case Step.PREPARE:
-                    await self._prepare(run, workflow, job)
+                    made = await self._prepare(run, workflow, job)
+                case Step.HOSTED:
+                    return "acted" if await self._hosted(run, workflow, job) else "waits"
                 case Step.LOST:
                     await self._lost(run, workflow, job)
+                    return "acted"
                 case Step.DROP:
                     await self._end(run, workflow, job, container, self._stopped(run, workflow, job))
+                    return "acted"
                 case _ if container is None:
-                    return acts > 0
+                    return "acted" if acts else "idle"
                 case Step.START:
                     await self._start(run, workflow, job, container)
                 case Step.ADOPT:
                     self._running(run, job, container)
+                    return "acted"
                 case Step.STOP:
                     await self._stop(run, workflow, job, container)
                 case Step.COLLECT:
                     await self._collect(run, workflow, job, container)
+                    return "acted"
                 case Step.CLEAN:
                     await self._clean(run, job.name, container)
+                    return "acted"
         raise EngineError(f"job {name} makes no progress", hint="the daemon's log says what it tried")
 
-    async def _prepare(self, run: Run, workflow: Workflow, job: Job) -> None:
+    async def dispose(self, run: Run, container: Container) -> None:
+        """Remove a container that no attempt under way knows, once its log is stored."""
+        owner = owner_of(container.labels)
+        seen = await self._rooms.engine.inspect(container.id)
+        if owner and seen and seen.started is not None:
+            await self._drain(run, owner.part, seen)
+        await self._rooms.engine.remove(container.id)
+
+    async def _forget_earlier(self, run: Run, job: Job) -> None:
+        """What earlier attempts have left must not be found by this one."""
+        for container in await self._rooms.engine.list(kind="run", uid=run.id):
+            owner = owner_of(container.labels)
+            if owner and owner.part == job.name and container.name != job.container:
+                await self.dispose(run, container)
+        await self._rooms.scratch.destroy_job(run.id, job.name)
+
+    async def _prepare(self, run: Run, workflow: Workflow, job: Job) -> Container | None:
+        """The container, where it came to one."""
         try:
+            if job.attempt > 1:
+                await self._forget_earlier(run, job)
             given = await preparing.resolve_inputs(self._rooms, run, workflow, job)
-            action = workflow.jobs[job.name].action
-            if isinstance(action, CreateModelAction):
-                return self._register_model(run, job, action, given)
-            await preparing.make_container(self._rooms, run, workflow, job, given, self._wanted(run, workflow, job))
+            wanted = self._wanted(run, workflow, job)
+            prepared = await preparing.prepare(self._rooms, run, workflow, job, wanted)
+            if prepared is None:
+                return None
+            key = reuse.key_of(self._rooms, run, workflow, job, given, prepared)
+            with self._rooms.db.write() as db:
+                runs.move_job(db, run.id, job.name, job.phase, job.phase, image=prepared.digest, cache_key=key)
+            if key and (hit := await reuse.look(self._rooms, run, workflow, job, key)):
+                # what a preparation that was killed has begun
+                await collecting.abandon(self._rooms, run, job.name, workflow.jobs[job.name])
+                if self._reuse(run, job, hit):
+                    return None
+            return await preparing.make_container(self._rooms, run, workflow, job, given, prepared)
         except REFUSALS as error:
             await self._end(run, workflow, job, None, Outcome("Error", _words(error)))
+            return None
+
+    def _reuse(self, run: Run, job: Job, hit: reuse.Hit) -> bool:
+        """False: what it would be given went meanwhile."""
+        now = self._rooms.clock()
+        with self._rooms.db.write() as db:
+            if not reuse.claim(db, hit, now=now):
+                return False
+            moved = runs.move_job(
+                db,
+                run.id,
+                job.name,
+                job.phase,
+                "Succeeded",
+                message=hit.reason,
+                started=now,
+                finished=now,
+                outputs=hit.outputs,
+                reused=hit.source,
+            )
+            if moved:
+                self._record(run, "JobReused", f"{job.name}: {hit.reason}")
+        return True
+
+    async def _hosted(self, run: Run, workflow: Workflow, job: Job) -> bool:
+        """False: it is not done yet."""
+        now = self._rooms.clock()
+        try:
+            given: Mapping[str, Any] = job.inputs
+            if job.phase == "Starting":
+                given = await preparing.resolve_inputs(self._rooms, run, workflow, job)
+                with self._rooms.db.write() as db:
+                    runs.move_job(db, run.id, job.name, "Starting", "Running", started=now)
+                _, job = self._read(run.id, job.name)
+            said = await hosted.act(self._rooms, run, workflow, job, given)
+        except REFUSALS as error:
+            await self._end(run, workflow, job, None, Outcome("Error", _words(error)))
+            return True
+        if isinstance(said, hosted.Done):
+            await self._end(run, workflow, job, None, Outcome("Succeeded"), dict(said.outputs))
+            return True
+        if said != job.message:
+            with self._rooms.db.write() as db:
+                runs.move_job(db, run.id, job.name, job.phase, job.phase, message=said)
+        return False
 
     async def _start(self, run: Run, workflow: Workflow, job: Job, container: Container) -> None:
         now = self._rooms.clock()
@@ -107,9 +206,9 @@ class JobWorker:
         self._follow(run, job, container)
 
     def _follow(self, run: Run, job: Job, container: Container | None) -> None:
-        if container is None or container.state != "running" or container.id in self._attached:
+        if container is None or container.state != "running" or self._attached.get((run.id, job.name)) == container.id:
             return
-        self._attached.add(container.id)
+        self._attached[run.id, job.name] = container.id
         if container.log_path:
             self._rooms.telemetry.attach(collecting.log_source(run, job.name, container), container.log_path)
 
@@ -122,7 +221,7 @@ class JobWorker:
         await self._rooms.engine.stop(container.id, grace_s=self._rooms.settings.stop_grace_s)
 
     async def _collect(self, run: Run, workflow: Workflow, job: Job, container: Container) -> None:
-        await self._drain(run, job, container)
+        await self._drain(run, job.name, container)
         outputs: dict[str, Any] = {}
         outcome = await self._outcome(run, workflow, job, container)
         if outcome.succeeded:
@@ -134,7 +233,17 @@ class JobWorker:
                 outputs = await collecting.commit(self._rooms, run, job.name, declared, strings)
             except (UsageError, NotFound, Conflict) as error:
                 outcome = Outcome("Failed", _words(error))
+            except StorageError as error:
+                if self._may_repeat(run, job):
+                    raise
+                outcome = Outcome("Failed", f"its outputs cannot be stored: {_words(error)}")
+        self._refused.pop((run.id, job.name), None)
         await self._end(run, workflow, job, container, outcome, outputs)
+
+    def _may_repeat(self, run: Run, job: Job) -> bool:
+        """A store that refuses what a job has made is asked again for about three minutes; it may be full just now."""
+        tries = self._refused[run.id, job.name] = self._refused.get((run.id, job.name), 0) + 1
+        return tries < STORE_TRIES
 
     def _accept(self, run: Run, job: Job, container: Container) -> None:
         with self._rooms.db.write() as db:
@@ -146,13 +255,14 @@ class JobWorker:
         stop = plan.stop_of(run, workflow, job, at=ended)
         if stop and job.exit_code is None:
             return Outcome(stop.phase, stop.reason)
-        if container.exit_code not in UNSTARTED_CODES:
+        if container.exit_code not in UNSTARTED_CODES and not actions.says_how_it_ended(workflow.jobs[job.name]):
             return outcome_of(container)
-        return outcome_of(container, await self._rooms.engine.logs_tail(container.id, 1))
+        last_line = await self._rooms.engine.logs_tail(container.id, 1)
+        return outcome_of(container, Redactor(self._rooms.vault.values()).scrub(last_line))
 
     async def _lost(self, run: Run, workflow: Workflow, job: Job) -> None:
         stop = plan.stop_of(run, workflow, job, at=self._rooms.clock())
-        message = "its container disappeared while it ran; it is not run a second time by itself"
+        message = "its container disappeared while it ran, so nobody knows how far it came"
         outcome = Outcome(stop.phase, stop.reason) if stop else Outcome("Error", message)
         await self._end(run, workflow, job, None, outcome)
 
@@ -166,8 +276,39 @@ class JobWorker:
         outputs: dict[str, Any] | None = None,
     ) -> None:
         """Write the outcome, its outputs and its event together; what the job leaves behind goes afterwards."""
+        now = self._rooms.clock()
+        again = None
+        declared = workflow.jobs[job.name]
+        if outcome.phase in FAILED_PHASES:
+            again = plan.retry_at(run, workflow, job, now=now)
+            if again is None:
+                await capsule.take(self._rooms, run, declared, job.name, container, outcome)
         if not outcome.succeeded:
-            await collecting.abandon(self._rooms, run, job.name, workflow.jobs[job.name])
+            await collecting.abandon(self._rooms, run, job.name, declared)
+        if again is not None:
+            self._try_again(run, workflow, job, outcome, at=again, now=now)
+        else:
+            self._write_end(run, job, container, outcome, outputs or {}, now=now)
+        self._changed(run.id)
+        await self._clean(run, job.name, container)
+
+    def _try_again(self, run: Run, workflow: Workflow, job: Job, outcome: Outcome, *, at: float, now: float) -> None:
+        most = workflow.jobs[job.name].retry.limit + 1
+        message = f"attempt {job.attempt} of {most}: {outcome.message}; the next begins {at - now:g} s later"
+        with self._rooms.db.write() as db:
+            if runs.try_again(db, run.id, job.name, job.phase, at=at, message=message):
+                self._record(run, "JobRetried", f"{job.name}: {message}", level="warning")
+
+    def _write_end(
+        self,
+        run: Run,
+        job: Job,
+        container: Container | None,
+        outcome: Outcome,
+        outputs: Mapping[str, Any],
+        *,
+        now: float,
+    ) -> None:
         with self._rooms.db.write() as db:
             moved = runs.move_job(
                 db,
@@ -177,43 +318,41 @@ class JobWorker:
                 outcome.phase,
                 message=outcome.message,
                 exit_code=container.exit_code if container else None,
-                finished=self._rooms.clock(),
-                outputs=outputs or {},
+                finished=now,
+                outputs=outputs,
             )
             if moved:
+                if outcome.succeeded:
+                    reuse.remember(db, run, job, now=now)
                 self._record_end(run, job.name, outcome)
-        await self._clean(run, job.name, container)
 
     async def _clean(self, run: Run, name: str, container: Container | None) -> None:
+        self._unclean.add((run.id, name))
         if container:
             await self._rooms.engine.remove(container.id)
-            self._attached.discard(container.id)
-        await collecting.discard(self._rooms, run, name)
+        self._attached.pop((run.id, name), None)
+        kept = capsule.holds(self._rooms.db.read, run.id, name)
+        await collecting.discard(self._rooms, run, name, folders=not kept)
+        self._unclean.discard((run.id, name))
 
-    def _register_model(self, run: Run, job: Job, action: CreateModelAction, given: dict[str, Any]) -> None:
-        document = given.get("model")
-        if document is None or document["type"] != "dataset":
-            raise UsageError("the input `model` must be a dataset", hint="alias a dataset output, or use an inline ref")
-        now = self._rooms.clock()
-        version = self._rooms.datasets.resolve(document["id"])
-        with self._rooms.db.write() as db:
-            model = self._rooms.models.register(action.name, action.type, version, run.id, job.name)
-            outputs = {"model-id": {"type": "string", "value": model.id}}
-            runs.move_job(db, run.id, job.name, "Starting", "Succeeded", started=now, finished=now, outputs=outputs)
-            self._record_end(run, job.name, Outcome("Succeeded"))
-
-    async def _drain(self, run: Run, job: Job, container: Container) -> None:
+    async def _drain(self, run: Run, name: str, container: Container) -> None:
         if container.log_path is None or container.started is None:
             return
-        source = collecting.log_source(run, job.name, container)
+        source = collecting.log_source(run, name, container)
         if missing := await self._draining.drain(source, container.log_path, timeout_s=DRAIN_S):
-            self._record(run, "LogsIncomplete", f"{job.name}: {missing}", level="warning")
+            self._record(run, "LogsIncomplete", f"{name}: {missing}", level="warning")
 
     def _read(self, run_id: str, name: str) -> tuple[Run, Job]:
         db = self._rooms.db.read
-        return runs.get(db, run_id), next(job for job in runs.jobs(db, run_id) if job.name == name)
+        return runs.head(db, run_id), runs.job(db, run_id, name)
 
-    async def container(self, run: Run, job: Job) -> Container | None:
+    async def _seen(self, run: Run, job: Job) -> Container | None:
+        if (run.id, job.name) in self._fresh:
+            self._fresh.discard((run.id, job.name))
+            return None
+        return await self._container(run, job)
+
+    async def _container(self, run: Run, job: Job) -> Container | None:
         """The job's container. One of the same name that is somebody else's is not looked at, nor touched."""
         container = await self._rooms.engine.inspect(job.container) if job.container else None
         owner = owner_of(container.labels) if container else None
@@ -222,7 +361,7 @@ class JobWorker:
 
     def _wanted(self, run: Run, workflow: Workflow, job: Job) -> Callable[[], bool]:
         def wanted() -> bool:
-            now = runs.get(self._rooms.db.read, run.id)
+            now = runs.head(self._rooms.db.read, run.id)
             return plan.stop_of(now, workflow, job, at=self._rooms.clock()) is None
 
         return wanted

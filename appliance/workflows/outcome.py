@@ -14,6 +14,9 @@ _KNOWN_CODES = {
 }
 UNSTARTED_CODES = frozenset({126, 127})
 """What a shell ends with that finds no such command, and the container's init where the command itself is missing."""
+LONGEST_MESSAGE = 600
+_TOLD = "appliance: "
+"""How the programs of `inside` begin their last line."""
 _INIT = re.compile(r"^\[FATAL tini \(\d+\)\] exec (?P<program>.+) failed: (?P<reason>.+)", re.MULTILINE)
 
 
@@ -28,8 +31,12 @@ class Outcome:
 
 
 def outcome_of(container: Container, last_line: str = "") -> Outcome:
-    """Of a container that has ended and was not stopped by us. `last_line` of its log is needed for UNSTARTED_CODES."""
+    """Of a container that has ended and was not stopped by us.
+
+    `last_line` of its log is needed for UNSTARTED_CODES, and where a program of ours says there how it ended.
+    """
     code = container.exit_code
+    told = last_line.strip().removeprefix(_TOLD)[:LONGEST_MESSAGE] if last_line.startswith(_TOLD) else ""
     if code in UNSTARTED_CODES and (refusal := _INIT.search(last_line)):
         program, reason = refusal["program"], refusal["reason"].strip()
         needed = " (script@v1 needs it)" if program == "bash" else ""
@@ -39,10 +46,10 @@ def outcome_of(container: Container, last_line: str = "") -> Outcome:
     if container.error and code != 0:
         return Outcome("Error", f"the engine could not run it: {container.error}")
     if code == 0:
-        return Outcome("Succeeded")
+        return Outcome("Succeeded", told)
     if code is None:
         return Outcome("Error", "the engine does not say how its container ended")
-    return Outcome("Failed", _words(code))
+    return Outcome("Failed", told or _words(code))
 
 
 def _words(code: int) -> str:

@@ -1,27 +1,29 @@
 """What a run needs next. Data in, data out: no clock, no engine, no database.
 
-`plan` looks at a whole run and is asked again after every change; `step` looks at one job that is under way. Both
-can be asked at any moment, also by a daemon that has just started and knows nothing but the rows and the containers.
-A job whose needs have not all succeeded is omitted, with the name of the job that failed; jobs that do not depend on
-the failed one go on, as in Argo's `failFast: false` branches.
+`plan` looks at a run through its board and is asked again after every change; `step` looks at one job that is under
+way. Both can be asked at any moment, also by a daemon that has just started and knows nothing but the rows and the
+containers. A job whose needs have not all succeeded is omitted, with the name of the job that failed; jobs that do not
+depend on the failed one go on, as in Argo's `failFast: false` branches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import heapq
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from graphlib import TopologicalSorter
+from itertools import islice
 
 from appliance.engine.types import Container
 from appliance.spec.models import Workflow
-from appliance.state.runs import FINAL_PHASES, Job, Run
+from appliance.state.runs import FINAL_PHASES, Job, Mark, Run
+from appliance.workflows.board import ACTIVE_PHASES, FAILED_PHASES, Board
 
-ACTIVE_PHASES = frozenset({"Starting", "Running"})
 REMOVAL_S = 1.0
 """Seconds until the engine is asked again about a container that it is removing."""
-PASSED_PHASES = frozenset({"Succeeded", "Skipped"})
-FAILED_PHASES = frozenset({"Failed", "Error"})
+HOSTED = frozenset({"create-model@v1", "deploy@v1"})
+"""Actions that the daemon does itself, without a container."""
+LONGEST_DELAY_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +40,21 @@ class Omit:
 
 
 @dataclass(frozen=True, slots=True)
+class Fail:
+    """It has failed before, and its next attempt can never start."""
+
+    job: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     job: str
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """The job's container or volumes need something; `step` says what."""
+    """The job is under way and must end now; `step` says how."""
 
     job: str
 
@@ -55,16 +65,16 @@ class Finish:
     message: str
 
 
-Action = Start | Omit | Cancel | Work | Finish
+Action = Start | Omit | Fail | Cancel | Work | Finish
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     actions: tuple[Action, ...]
-    waiting: tuple[str, ...] = ()
-    """Jobs that are ready and have no free slot."""
+    waiting: int = 0
+    """How many jobs are ready and have no free slot."""
     deadline: float | None = None
-    """Unix time of the next timeout of what runs, or of the next look at what the engine is still removing."""
+    """Unix time of the run's timeout, or of the next attempt that waits for its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,58 +85,45 @@ class Stop:
     reason: str
 
 
-def plan(
-    run: Run,
-    workflow: Workflow,
-    jobs: Sequence[Job],
-    containers: Mapping[str, Container],
-    *,
-    now: float,
-    slots: int,
-    busy: Collection[str] = (),
-) -> Plan:
+def plan(run: Run, workflow: Workflow, board: Board, *, now: float, slots: int, busy: bool = False) -> Plan:
     """The next actions, in an order in which they may be done.
 
-    `containers` are those observed, by job name. `slots` is how many more jobs may start on this machine. Jobs in
-    `busy` are being worked on at this moment; they are left alone.
+    `slots` is how many more jobs may start on this machine. `busy`: some job is being worked on at this moment.
     """
-    rows = {job.name: job for job in jobs}
-    if all(job.phase in FINAL_PHASES for job in jobs):
-        return _ending(jobs, containers, now, busy)
+    if not board.open:
+        return Plan(() if busy else (Finish(*_verdict(board)),))
     expired = _run_expired(run, workflow, now)
-    phases = {job.name: job.phase for job in jobs}
-    reasons = {job.name: job.message for job in jobs}
-    actions: list[Action] = []
-    waiting: list[str] = []
-    for name in _order(workflow, rows):
-        job = rows[name]
-        if job.phase != "Pending":
-            if name not in busy and step(run, workflow, job, containers.get(name), now=now) is not Step.WATCH:
-                actions.append(Work(name))
+    if run.cancel or expired:
+        pending = (mark for mark in board if mark.phase == "Pending")
+        ended = [Cancel(mark.name) if run.cancel else _expire(mark, expired) for mark in pending]
+        return Plan((*ended, *(Work(name) for name in sorted(board.active))))
+    starts = tuple(Start(name) for name in islice(board.startable(now), max(0, slots)))
+    deadlines = (_run_deadline(run, workflow), board.next_wait(now))
+    return Plan(
+        (*_omissions(board), *starts),
+        board.count_startable(now) - len(starts),
+        min((deadline for deadline in deadlines if deadline is not None), default=None),
+    )
+
+
+def _expire(mark: Mark, reason: str) -> Omit | Fail:
+    return Fail(mark.name, f"not tried again: {reason}") if mark.attempt > 1 else Omit(mark.name, reason)
+
+
+def _omissions(board: Board) -> list[Omit]:
+    """Of every job below one that has failed; each after what it needs, so that the reasons are carried down."""
+    found: dict[str, str] = {}
+    left = [(board.rank[name], name) for name in board.doomed]
+    heapq.heapify(left)
+    while left:
+        _, name = heapq.heappop(left)
+        if name in found:
             continue
-        needs = workflow.jobs[name].needs
-        if run.cancel:
-            phases[name] = "Canceled"
-            actions.append(Cancel(name))
-        elif reason := expired or _blocked(needs, phases, reasons):
-            phases[name], reasons[name] = "Omitted", reason
-            actions.append(Omit(name, reason))
-        elif all(phases[need] in PASSED_PHASES for need in needs):
-            if slots > 0:
-                slots -= 1
-                actions.append(Start(name))
-            else:
-                waiting.append(name)
-    return Plan(tuple(actions), tuple(waiting), _next_deadline(run, workflow, jobs, now))
-
-
-def _ending(jobs: Sequence[Job], containers: Mapping[str, Container], now: float, busy: Collection[str]) -> Plan:
-    """All jobs are final: the run is over once nothing is left of their containers and nobody works on them."""
-    leftovers = [job.name for job in jobs if job.name in containers]
-    if not leftovers and not busy:
-        return Plan((Finish(*_verdict(jobs)),))
-    removable = [name for name in leftovers if name not in busy and containers[name].state != "removing"]
-    return Plan(tuple(Work(name) for name in removable), deadline=now + REMOVAL_S)
+        found[name] = _blocked(board, name, found)
+        for other in board.needed_by[name]:
+            if board[other].phase == "Pending":
+                heapq.heappush(left, (board.rank[other], other))
+    return [Omit(name, reason) for name, reason in found.items()]
 
 
 class Step(StrEnum):
@@ -145,6 +142,8 @@ class Step(StrEnum):
     """Its container has ended."""
     DROP = "drop"
     """It must not run any more and never has."""
+    HOSTED = "hosted"
+    """The daemon works on it itself."""
     LOST = "lost"
     """It was started and its container is gone. It is never started again."""
     CLEAN = "clean"
@@ -158,6 +157,8 @@ def step(run: Run, workflow: Workflow, job: Job, container: Container | None, *,
     if job.phase not in ACTIVE_PHASES:
         return Step.WATCH
     stop = stop_of(run, workflow, job, at=now)
+    if workflow.jobs[job.name].action.uses in HOSTED:
+        return Step.DROP if stop else Step.HOSTED
     if container is None:
         if job.started is not None or job.phase == "Running":
             return Step.LOST
@@ -185,49 +186,66 @@ def stop_of(run: Run, workflow: Workflow, job: Job, *, at: float) -> Stop | None
     return None
 
 
+def retry_at(run: Run, workflow: Workflow, job: Job, *, now: float) -> float | None:
+    """When a job that has just failed is tried again, unix time; None: not any more, or the run would be over."""
+    retry = workflow.jobs[job.name].retry
+    if job.attempt > retry.limit or run.cancel:
+        return None
+    at = now + min(LONGEST_DELAY_S, retry.delay_s * 2.0 ** min(job.attempt - 1, 32))
+    deadline = _run_deadline(run, workflow)
+    return None if deadline is not None and at >= deadline else at
+
+
+def next_look(workflow: Workflow, job: Job, *, now: float, within_s: float) -> float:
+    """Seconds until a job that runs must be looked at again: at its timeout, or after `within_s`."""
+    timeout = workflow.jobs[job.name].timeout_s
+    if timeout is None or job.started is None:
+        return within_s
+    return max(0.0, min(within_s, job.started + timeout - now))
+
+
+def _run_deadline(run: Run, workflow: Workflow) -> float | None:
+    if workflow.timeout_s is None or run.started is None:
+        return None
+    return run.started + workflow.timeout_s
+
+
 def _run_expired(run: Run, workflow: Workflow, at: float) -> str:
-    if workflow.timeout_s is None or run.started is None or at < run.started + workflow.timeout_s:
+    deadline = _run_deadline(run, workflow)
+    if deadline is None or at < deadline:
         return ""
     return f"stopped: the run's timeout of {workflow.timeout_s:g} s has passed"
 
 
-def _blocked(needs: Iterable[str], phases: Mapping[str, str], reasons: Mapping[str, str]) -> str:
-    """Why a job with these needs can never start; empty: it may still."""
-    for need in needs:
-        if phases[need] in FAILED_PHASES:
+def _blocked(board: Board, name: str, omitted: Mapping[str, str]) -> str:
+    """Why this job can never start. `omitted` are the reasons of those that are being omitted."""
+    for need in board.needs[name]:
+        mark = board[need]
+        if need in omitted:
+            return omitted[need]
+        if mark.phase in FAILED_PHASES:
             return f"{need} failed"
-        if phases[need] == "Canceled":
+        if mark.phase == "Canceled":
             return f"{need} was canceled"
-        if phases[need] == "Omitted":
-            return reasons[need]
-    return ""
+        if mark.phase == "Omitted":
+            return mark.message
+    raise AssertionError(f"{name} is not blocked")
 
 
-def _order(workflow: Workflow, rows: Mapping[str, Job]) -> list[str]:
-    """Every job after what it needs, so that one pass carries an omission all the way down."""
-    return list(TopologicalSorter({name: workflow.jobs[name].needs for name in rows}).static_order())
-
-
-def _next_deadline(run: Run, workflow: Workflow, jobs: Sequence[Job], now: float) -> float | None:
-    found = []
-    if workflow.timeout_s is not None and run.started is not None:
-        found.append(run.started + workflow.timeout_s)
-    for job in jobs:
-        timeout = workflow.jobs[job.name].timeout_s
-        if timeout is not None and job.started is not None and job.phase in ACTIVE_PHASES:
-            found.append(job.started + timeout)
-    return min((deadline for deadline in found if deadline > now), default=None)
-
-
-def _verdict(jobs: Sequence[Job]) -> tuple[str, str]:
+def _verdict(board: Board) -> tuple[str, str]:
     """Phase and message of a run whose jobs are all final."""
-    failed = [job for job in jobs if job.phase in FAILED_PHASES]
-    if any(job.phase == "Canceled" for job in jobs):
+    failed = [mark for mark in board if mark.phase in FAILED_PHASES]
+    if any(mark.phase == "Canceled" for mark in board):
         return "Canceled", "canceled"
     if failed:
         more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
-        return "Failed", f"{failed[0].name}: {failed[0].message}{more}"
-    omitted = [job for job in jobs if job.phase == "Omitted"]
+        return "Failed", f"{failed[0].name}: {_without_hint(failed[0].message)}{more}"
+    omitted = [mark for mark in board if mark.phase == "Omitted"]
     if omitted:
         return "Failed", omitted[0].message
     return "Succeeded", ""
+
+
+def _without_hint(message: str) -> str:
+    """The next step stands at the job itself."""
+    return message.partition(" (next: ")[0]

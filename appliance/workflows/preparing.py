@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from appliance.engine.labels import owner_of
-from appliance.engine.types import Mount
-from appliance.errors import Conflict
+from appliance.engine.types import Container, Mount
+from appliance.errors import Conflict, ImageNotFound, NotFound
 from appliance.spec.models import Job as JobSpec
 from appliance.spec.models import Workflow
 from appliance.state import runs
@@ -29,35 +30,63 @@ SHARED = "storage"
 
 async def resolve_inputs(rooms: Rooms, run: Run, workflow: Workflow, job: Job) -> dict[str, Any]:
     """The job's inputs, written to its row before anything is made of them."""
-    outputs = {other.name: other.outputs for other in runs.jobs(rooms.db.read, run.id)}
-    found = inputs.job_inputs(workflow.jobs[job.name], run.inputs, outputs, rooms.resolve)
-    with rooms.db.write() as db:
-        runs.move_job(db, run.id, job.name, job.phase, job.phase, message=job.message, inputs=found)
+    declared = workflow.jobs[job.name]
+    outputs = runs.outputs(rooms.db.read, run.id, inputs.sources(declared))
+    found = inputs.job_inputs(declared, run.inputs, outputs, rooms.resolve, job.pins)
+    if found != job.inputs:
+        with rooms.db.write() as db:
+            runs.move_job(db, run.id, job.name, job.phase, job.phase, message=job.message, inputs=found)
     return found
 
 
-async def make_container(
-    rooms: Rooms, run: Run, workflow: Workflow, job: Job, given: Mapping[str, Any], wanted: Callable[[], bool]
-) -> None:
-    """Image, volumes, container. Returns early, with nothing made, when `wanted` turns false while the image comes."""
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a job runs, with its secrets in place and its image on this engine."""
+
+    task: Task
+    env: Mapping[str, str]
+    image: str
+    """What `task.image` stands for on this engine."""
+    digest: str
+    """Identifies the image's content; the same reference may mean another one tomorrow."""
+
+
+async def prepare(rooms: Rooms, run: Run, workflow: Workflow, job: Job, wanted: Callable[[], bool]) -> Prepared | None:
+    """Fetch the image. None when `wanted` turns false meanwhile."""
     declared = workflow.jobs[job.name]
     reveal = rooms.vault.resolve
     env = {name: reveal(value) for name, value in declared.env.items()}
-    task = actions.task_of(declared, env=env, event=workflow.event, reveal=reveal)
-    image = await _image(rooms, run, job, task.image, wanted)
-    if image is None:
-        return
-    mounts = await _mounts(rooms, run, job.name, declared, given, task)
+    task = actions.task_of(
+        declared, env=env, event=workflow.event, reveal=reveal, notebook_image=rooms.settings.notebook_image
+    )
+    if run.mode == "replay" and job.image:
+        image: str | None = await rooms.images.identity(job.image)
+        if not image:
+            raise ImageNotFound(
+                f"the image that it ran, {task.image} as {job.image}, is not on this machine any more",
+                hint="start a new run: it takes what the name means now",
+            )
+    else:
+        image = await _image(rooms, run, job, task.image, wanted)
+    return None if image is None else Prepared(task, env, image, image)
+
+
+async def make_container(
+    rooms: Rooms, run: Run, workflow: Workflow, job: Job, given: Mapping[str, Any], prepared: Prepared
+) -> Container:
+    """Volumes and container."""
+    mounts = await _mounts(rooms, run, job.name, workflow.jobs[job.name], given, prepared.task)
     spec = actions.container_spec(
         run,
         job.name,
-        task,
+        prepared.task,
         instance=rooms.instance,
-        image=image,
-        env=env,
+        image=prepared.image,
+        env=prepared.env,
         mounts=mounts,
         port=rooms.settings.port,
         shm_mb=rooms.settings.shm_mb,
+        attempt=job.attempt,
     )
     container = await rooms.engine.create(spec)
     owner = owner_of(container.labels)
@@ -66,6 +95,7 @@ async def make_container(
             f"the engine has a container {spec.name} that is not this job's",
             hint=f"look at it with `docker inspect {spec.name}` and remove it",
         )
+    return container
 
 
 async def _image(rooms: Rooms, run: Run, job: Job, ref: str, wanted: Callable[[], bool]) -> str | None:
@@ -94,17 +124,20 @@ async def _mounts(
     rooms: Rooms, run: Run, name: str, declared: JobSpec, given: Mapping[str, Any], task: Task
 ) -> list[Mount]:
     binds = [Mount(await in_thread(rooms.store.create, SHARED), "/storage")]
-    strings = {}
+    strings: dict[str, str | dict[str, str]] = {}
+    folders = []
     for input_name, document in given.items():
-        target = f"/inputs/{input_name}"
         if document["type"] == "string":
             strings[input_name] = document["value"]
-        elif document["type"] == "dataset":
-            version = rooms.datasets.resolve(document["id"])
-            binds.append(Mount(await rooms.datasets.path(version), target, read_only=True))
+        elif document["type"] == "many":
+            each = document["of"]
+            strings[input_name] = {job: one["value"] for job, one in each.items() if one["type"] == "string"}
+            folders.append(f"inputs/{input_name}")
+            for job, one in each.items():
+                if one["type"] != "string":
+                    binds.append(await _bind(rooms, run, name, f"{input_name}/{job}", one))
         else:
-            source = (run.id, document["job"], document["output"])
-            binds.append(Mount(await rooms.scratch.clone(*source, reader=name, name=input_name), target))
+            binds.append(await _bind(rooms, run, name, input_name, document))
     for output_name, output in declared.outputs.items():
         if output.type == "string":
             continue
@@ -115,7 +148,27 @@ async def _mounts(
             path = await rooms.scratch.create(run.id, name, output_name)
         await in_thread(exchange.open_to_all, path)
         binds.append(Mount(path, f"/outputs/{output_name}"))
-    folders = [mount.target.lstrip("/") for mount in binds if mount.target != "/storage"]
+    folders += [mount.target.lstrip("/") for mount in binds if mount.target != "/storage"]
     root = await rooms.scratch.create(run.id, name, exchange.VOLUME)
     outer = await in_thread(exchange.fill, root, strings=strings, folders=folders, files=task.files, secret=task.secret)
     return [*outer, *binds]
+
+
+async def _bind(rooms: Rooms, run: Run, reader: str, place: str, document: Mapping[str, Any]) -> Mount:
+    """An input that is a directory, at `/inputs/PLACE`: a dataset read-only, a volume as the reader's own copy."""
+    target = f"/inputs/{place}"
+    if document["type"] == "dataset":
+        version = rooms.datasets.resolve(document["id"])
+        return Mount(await rooms.datasets.path(version), target, read_only=True)
+    if document["type"] == "shared":
+        path = await rooms.scratch.shared(run.id, document["name"])
+        await in_thread(exchange.open_to_all, path)
+        return Mount(path, target)
+    source = (document["run"], document["job"], document["output"])
+    try:
+        return Mount(await rooms.scratch.clone(source, run=run.id, reader=reader, name=place), target)
+    except NotFound:
+        raise NotFound(
+            f"input {place!r}: the volume {document['output']!r} that job {document['job']!r} made is gone",
+            hint="start a new run, which makes it again",
+        ) from None

@@ -35,6 +35,8 @@ class Rooms:
     clock: Callable[[], float]
     no_room: Callable[[], str] = plenty
     """Why no further job may begin for want of disk space; empty: it may."""
+    hint: Callable[[str, str], None] = lambda kind, key: None
+    """Have the controller of another kind look at one of its own."""
 
     def resolve(self, ref: str) -> str:
         """`NAME:VERSION` of the committed version that a dataset reference means. Raises NotFound, Conflict."""

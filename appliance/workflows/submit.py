@@ -12,7 +12,7 @@ from appliance.spec.models import Workflow
 from appliance.state import events, runs
 from appliance.state.db import Database
 from appliance.state.resources import Resource
-from appliance.workflows import actions
+from appliance.workflows import actions, concurrency
 from appliance.workflows.inputs import run_inputs
 
 CPU_MACHINE = re.compile(r"C\d+|Free-?CPU", re.IGNORECASE)
@@ -27,11 +27,16 @@ def start_run(
     inputs: Mapping[str, Any],
     *,
     now: float,
+    cause: str = "manual",
+    source: str = "",
+    cache: bool = True,
 ) -> runs.Run:
     """A Pending run of `document`, which it keeps whole: later changes of the workflow do not touch it.
 
-    `workflow` is the resource the run counts for; None for a document that is declared nowhere. Raises SpecError,
-    UsageError that names everything missing or not supported, Conflict while the workflow is deleted.
+    `workflow` is the resource the run counts for; None for a document that is declared nowhere. Without `cache` every
+    job runs, whatever earlier runs have made. Raises SpecError,
+    UsageError that names everything missing or not supported, Conflict while the workflow is deleted
+    and where its `concurrency` makes no second run.
     """
     spec = parse("workflow", name, document)
     if not isinstance(spec, Workflow):
@@ -42,6 +47,7 @@ def start_run(
         raise UsageError("; ".join(found), where=f"workflow {name}", hint="correct the file and apply it again")
     given = run_inputs(spec, inputs)
     with db.write() as transaction:
+        concurrency.admit(transaction, spec, name, now=now)
         run = runs.create(
             transaction,
             workflow_uid=workflow.uid if workflow else f"undeclared:{name}",
@@ -50,6 +56,9 @@ def start_run(
             inputs=given,
             jobs=list(spec.jobs),
             now=now,
+            cause=cause,
+            source=source,
+            cache=cache,
         )
         subject = actions.subject(run)
         events.record(transaction, "run", subject, "Submitted", f"{len(spec.jobs)} jobs", now=now)

@@ -22,6 +22,7 @@ from appliance.datasets.datasets import Datasets
 from appliance.datasets.models import Models
 from appliance.engine.docker import Engine
 from appliance.engine.images import Images
+from appliance.engine.labels import owner_of
 from appliance.reconcile import Reconciler
 from appliance.settings import Settings
 from appliance.settings import load as load_settings
@@ -34,6 +35,7 @@ from appliance.storage.zfs.store import ZfsStore
 from appliance.telemetry.telemetry import Telemetry
 from appliance.telemetry.types import LogQuery
 from appliance.vault.secrets import Secrets
+from appliance.workflows import keeping
 from appliance.workflows.controller import RunController
 from appliance.workflows.submit import cancel_run, start_run
 from tests.support.docker import clear
@@ -85,8 +87,8 @@ class Floor:
 
         async def pump() -> None:
             async for event in self.engine.events():
-                if uid := event.labels.get("dev.appliance.uid"):
-                    reconciler.hint("run", uid)
+                if owner := owner_of(event.labels):
+                    self.controller.noticed(owner, event.action)
 
         self._tasks = [asyncio.create_task(reconciler.run()), asyncio.create_task(pump())]
 
@@ -129,7 +131,10 @@ class Floor:
         return "\n".join(line.line for line in lines)
 
     async def leftovers(self) -> list[str]:
-        return [container.name for container in await self.engine.list()] + self.store.volumes("runs")
+        """Containers, and volumes of runs but those that somebody still needs."""
+        kept = keeping.needed(self.db.read)
+        left = [volume for volume in self.store.volumes("runs") if volume not in kept]
+        return [container.name for container in await self.engine.list()] + left
 
     def storage(self, name: str) -> Path:
         return self.store.path("storage") / name

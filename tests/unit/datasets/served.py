@@ -80,6 +80,7 @@ class Served:
             telemetry=rest,
             secrets=rest,
             notebooks=rest,
+            rooms=rest,
             backups=rest,
             space=SpaceReports(
                 db, self.store, Room(self.store, self.settings.home, low=0, reserve=0), low=0, clock=self.clock

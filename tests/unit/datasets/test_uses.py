@@ -12,7 +12,7 @@ from appliance.datasets import lineage, uses
 from appliance.datasets.datasets import Datasets
 from appliance.datasets.models import Models
 from appliance.errors import Conflict, NotFound
-from appliance.state import events, resources, runs
+from appliance.state import capsules, events, kept, resources, runs
 from appliance.state.db import Database
 from appliance.state.runs import Run
 from appliance.state.versions import Version
@@ -270,3 +270,32 @@ async def test_lineage_of_what_is_gone_is_told_as_far_as_it_is_known(datasets: D
     assert lineage.of_version(db.read, branch).parent == f"{raw.dataset}:{raw.version}"
     orphan = await written(datasets, "d", "x", run="a run whose row is gone", job="j")
     assert lineage.of_version(db.read, orphan).run == "a run whose row is gone"
+
+
+async def test_what_was_given_from_elsewhere_and_what_is_kept_of_a_failure_is_held(
+    datasets: Datasets, db: Database
+) -> None:
+    given = [await written(datasets, f"d{number}", str(number)) for number in range(4)]
+    names = [f"d{number}:{version.version}" for number, version in enumerate(given)]
+    run = begin_run(db, jobs={"reused": {}, "pinned": {}, "gathers": {}})
+    document = [{"type": "dataset", "ref": name, "id": name} for name in names]
+    with db.write() as transaction:
+        moved = {"outputs": {"o": document[0]}, "reused": "flow.0/reused"}
+        runs.move_job(transaction, run.id, "reused", "Pending", "Succeeded", **moved)  # type: ignore[arg-type]
+        kept.pin(transaction, run.id, "pinned", pins={"x": document[1]})
+        many = {"all": {"type": "many", "of": {"a": document[2], "b": {"type": "string", "value": "x"}}}}
+        runs.move_job(transaction, run.id, "gathers", "Pending", "Starting", inputs=many)
+        capsules.put(transaction, capsules.Capsule(run.id, "bad", 1.0, "", [], {"x": document[3]}, {}))
+    used = uses.of_versions(db.read)
+    found = [used[version.dataset, version.version] for version in given]
+    assert found == [
+        ["run flow.1, job reused"],
+        ["run flow.1, job pinned"],
+        ["run flow.1, job gathers"],
+        ["what is kept of run flow.1, job bad"],
+    ]
+    assert [job.name for _, job in runs.readers(db.read, names[2])] == ["gathers"]
+    end_run(db, run)
+    with pytest.raises(Conflict, match="what is kept of run"):
+        await datasets.remove(given[3])
+    await datasets.remove(given[0])

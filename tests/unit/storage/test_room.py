@@ -48,6 +48,15 @@ def test_the_mark_is_small_on_a_small_disk() -> None:
     assert low_mark(768 * MIB, 2 << 30) == int(76.8 * MIB)
 
 
+@pytest.mark.anyio
+async def test_what_is_said_of_the_store_names_its_kind_once(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "volumes", "ZFS is not here")
+    seen = await Room(store, tmp_path, low=0, reserve=0).look()
+    assert seen.ok
+    assert seen.message.startswith(f"directory {tmp_path}/volumes, ")
+    assert "ZFS is not here" in seen.message
+
+
 @given(frees=st.lists(st.integers(0, 10_000), max_size=30))
 def test_low_space_does_not_flap(frees: list[int]) -> None:
     """Between the two marks nothing changes; below the first it is low, above the second it is not."""

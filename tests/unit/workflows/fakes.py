@@ -16,18 +16,19 @@ from appliance.datasets.datasets import Datasets
 from appliance.datasets.models import Models
 from appliance.engine.docker import Engine
 from appliance.engine.images import Images
-from appliance.engine.labels import owner_of
+from appliance.engine.labels import Owner, owner_of
 from appliance.engine.types import Container, ContainerSpec
 from appliance.errors import EngineError, ImageNotFound
 from appliance.reconcile import Again
 from appliance.settings import Settings
 from appliance.state import runs
 from appliance.state.db import Connection, Database
-from appliance.storage.directory import DirectoryStore
+from appliance.storage.directory.store import DirectoryStore
 from appliance.storage.scratch import Scratch
 from appliance.telemetry.telemetry import Telemetry
-from appliance.telemetry.types import LogSource
+from appliance.telemetry.types import LogLine, LogQuery, LogSource
 from appliance.vault.secrets import Secrets
+from appliance.workflows import keeping
 from appliance.workflows.controller import RunController
 from appliance.workflows.submit import start_run
 from tests.conftest import Clock
@@ -65,7 +66,8 @@ def _nothing(inside: Inside) -> int:
 class FakeEngine:
     clock: Clock
     body: Mapping[str, Body] = field(default_factory=dict)
-    hint: Callable[[str, str], None] = lambda kind, key: None
+    notice: Callable[[Owner, str], None] = lambda owner, action: None
+    """Told of each event, as the daemon is by the engine."""
     containers: dict[str, Container] = field(default_factory=dict)
     specs: dict[str, ContainerSpec] = field(default_factory=dict)
     starts: list[str] = field(default_factory=list)
@@ -74,6 +76,10 @@ class FakeEngine:
     before: Callable[[str], None] = lambda call: None
     """Called before each call takes effect, and after it as `CALL done`; may raise."""
     images: set[str] = field(default_factory=lambda: {"busybox", "appliance/base"})
+    moved: dict[str, str] = field(default_factory=dict)
+    """Image name -> the id it means, where that is not the one it meant at first."""
+    gone: set[str] = field(default_factory=set)
+    """Ids of images that are not here any more."""
     start_error: str = ""
 
     async def ensure(self, ref: str, progress: Callable[[str], None]) -> str:
@@ -81,7 +87,11 @@ class FakeEngine:
         self.before("ensure")
         if ref not in self.images:
             raise ImageNotFound(f"no image {ref}", hint="check its name")
-        return f"sha256:{ref}"
+        return self.moved.get(ref, f"sha256:{ref}")
+
+    async def identity(self, ref: str) -> str:
+        found = ref if ref.startswith("sha256:") else self.moved.get(ref, f"sha256:{ref}")
+        return "" if found in self.gone else found
 
     async def create(self, spec: ContainerSpec) -> Container:
         self.before("create")
@@ -99,7 +109,7 @@ class FakeEngine:
             )
             self.containers[id_] = found
             self.specs[id_] = spec
-            self._changed(found)
+            self._tell(found, "create")
         self.before("create done")
         return found
 
@@ -111,7 +121,7 @@ class FakeEngine:
                 raise EngineError(self.start_error)
             job = _job(container)
             self.starts.append(job)
-            self._set(container_id, state="running", started=self.clock())
+            self._set("start", container_id, state="running", started=self.clock())
             self.most_running = max(self.most_running, len(self.running()))
             body: Body = self.body.get(job, _nothing)
             code = body(Inside(self.specs[container_id]))
@@ -128,7 +138,7 @@ class FakeEngine:
     async def remove(self, container_id: str) -> None:
         self.before("remove")
         if container := self.containers.pop(container_id, None):
-            self._changed(container)
+            self._tell(container, "destroy")
         self.before("remove done")
 
     async def inspect(self, container: str) -> Container | None:
@@ -149,16 +159,22 @@ class FakeEngine:
     def exit(self, job: str, code: int, *, oom: bool = False) -> None:
         for id_, container in list(self.containers.items()):
             if _job(container) == job and container.state == "running":
-                self._set(id_, state="exited", exit_code=code, oom_killed=oom, finished=self.clock())
+                self._set("die", id_, state="exited", exit_code=code, oom_killed=oom, finished=self.clock())
 
-    def _set(self, container_id: str, **changes: Any) -> None:
+    def vanish(self, job: str) -> None:
+        """Somebody removes its running container."""
+        for id_, container in list(self.containers.items()):
+            if _job(container) == job and container.state == "running":
+                self._tell(self.containers.pop(id_), "destroy")
+
+    def _set(self, action: str, container_id: str, **changes: Any) -> None:
         self.containers[container_id] = replace(self.containers[container_id], **changes)
-        self._changed(self.containers[container_id])
+        self._tell(self.containers[container_id], action)
 
-    def _changed(self, container: Container) -> None:
+    def _tell(self, container: Container, action: str) -> None:
         owner = owner_of(container.labels)
         assert owner
-        self.hint("run", owner.uid)
+        self.notice(owner, action)
 
     def _named(self, name: str) -> Container | None:
         return next((container for container in self.containers.values() if container.name == name), None)
@@ -175,6 +191,11 @@ class FakeTelemetry:
         self.attached: list[str] = []
         self.drained: list[str] = []
         self.error: Exception | None = None
+        self.lines: dict[str, list[LogLine]] = {}
+        """What is stored of each job's log."""
+
+    async def logs(self, query: LogQuery) -> list[LogLine]:
+        return self.lines.get(query.part, [])[-query.limit :]
 
     def attach(self, source: LogSource, log_path: Path) -> None:
         self.attached.append(source.part)
@@ -255,8 +276,10 @@ class Bench:
     def kill(self) -> None:
         self.kills += 1
         self.queue: deque[str] = deque()
+        """Hinted keys, oldest first."""
+        self.wakes: dict[str, float] = {}
+        """When each key asked to be called again, by the clock."""
         self.again: float | None = None
-        self.engine.hint = self._hint
         self.controller = RunController(
             db=self.db,
             engine=cast(Engine, self.engine),
@@ -273,7 +296,19 @@ class Bench:
             hint=self._hint,
             no_room=lambda: self.no_room,
         )
+        self.engine.notice = self.controller.noticed
+        self.wake_all()
+
+    def wake_all(self) -> None:
+        """As a resync does."""
         self.queue.extend(self.controller.keys())
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass; whatever asked to be called meanwhile is."""
+        self.clock.now += seconds
+        for key in [key for key, at in self.wakes.items() if at <= self.clock.now]:
+            del self.wakes[key]
+            self.hint(key)
 
     def watch(self, before: Callable[[str], None]) -> None:
         """Call this at every change outside the controller's own memory."""
@@ -291,7 +326,7 @@ class Bench:
         if body is not None:
             self.engine.body = {**self.engine.body, **body}
         run = start_run(self.db, None, name, document, inputs or {}, now=self.clock())
-        self._hint("run", run.id)
+        self.hint(run.id)
         return run
 
     async def settle(self, *, most: int = 2000) -> None:
@@ -311,6 +346,10 @@ class Bench:
                 self.kill()
                 continue
             self.again = again.after if isinstance(again, Again) else None
+            if self.again == 0:
+                self.hint(key)
+            elif self.again is not None:
+                self.wakes[key] = min(self.clock() + self.again, self.wakes.get(key, float("inf")))
 
     def run(self, run: runs.Run) -> runs.Run:
         return runs.get(self.db.read, run.id)
@@ -322,15 +361,20 @@ class Bench:
         return {name: job.phase for name, job in self.jobs(run).items()}
 
     def leftovers(self) -> list[str]:
-        """What a finished run must not leave: containers and run volumes."""
-        return [container.name for container in self.engine.containers.values()] + self.store.volumes("runs")
+        """What a finished run must not leave: containers, and volumes but those that somebody still needs."""
+        kept = keeping.needed(self.db.read)
+        left = [volume for volume in self.store.volumes("runs") if volume not in kept]
+        return [container.name for container in self.engine.containers.values()] + left
 
     def close(self) -> None:
         self.db.close()
 
-    def _hint(self, kind: str, key: str) -> None:
+    def hint(self, key: str) -> None:
         if key not in self.queue:
             self.queue.append(key)
+
+    def _hint(self, kind: str, key: str) -> None:
+        self.hint(key)
 
 
 def script(*needs: str, **more: Any) -> dict[str, Any]:

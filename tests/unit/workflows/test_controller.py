@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from appliance.errors import Conflict, EngineDown, SpecError, TelemetryError, UsageError
+from appliance.errors import Conflict, EngineDown, EngineError, SpecError, TelemetryError, UsageError
 from appliance.settings import load as load_settings
 from appliance.state import events, resources, runs
 from appliance.telemetry.draining import TRIES
-from appliance.workflows import exchange
+from appliance.workflows import exchange, hosted
+from appliance.workflows.controller import RECHECK_S
 from appliance.workflows.submit import cancel_run, start_run
 from tests.conftest import Clock
 from tests.unit.workflows.fakes import Bench, Inside, Killed, flow, script
@@ -180,7 +182,7 @@ async def test_cancel_stops_what_runs_and_leaves_nothing(bench: Bench) -> None:
     assert bench.phases(run) == {"quick": "Succeeded", "slow": "Running", "never": "Pending"}
     cancel_run(bench.db, run.id, now=bench.clock())
     cancel_run(bench.db, run.id, now=bench.clock())
-    bench.queue.append(run.id)
+    bench.hint(run.id)
     await bench.settle()
     assert bench.phases(run) == {"quick": "Succeeded", "slow": "Canceled", "never": "Canceled"}
     assert bench.run(run).phase == "Canceled"
@@ -217,26 +219,23 @@ async def test_a_run_that_has_ended_cannot_be_canceled(bench: Bench) -> None:
         cancel_run(bench.db, run.id, now=bench.clock())
 
 
-async def test_a_timeout_stops_the_job_and_says_so(bench: Bench, clock: Clock) -> None:
+async def test_a_timeout_stops_the_job_and_says_so(bench: Bench) -> None:
     run = bench.submit(flow(slow=script(timeout=60), after=script("slow")), body={"slow": forever})
     await bench.settle()
-    clock.now += 59
-    bench.queue.append(run.id)
+    bench.wait(59)
     await bench.settle()
     assert bench.phases(run)["slow"] == "Running"
     assert bench.again == pytest.approx(1.0)
-    clock.now += 1
-    bench.queue.append(run.id)
+    bench.wait(1)
     await bench.settle()
     assert bench.phases(run) == {"slow": "Failed", "after": "Omitted"}
     assert "timeout of 60 s" in bench.jobs(run)["slow"].message
 
 
-async def test_a_runs_timeout_ends_everything(bench: Bench, clock: Clock) -> None:
+async def test_a_runs_timeout_ends_everything(bench: Bench) -> None:
     run = bench.submit({**flow(slow=script(), after=script("slow")), "timeout": 100}, body={"slow": forever})
     await bench.settle()
-    clock.now += 100
-    bench.queue.append(run.id)
+    bench.wait(100)
     await bench.settle()
     assert bench.phases(run) == {"slow": "Failed", "after": "Omitted"}
     assert "run's timeout of 100 s" in bench.run(run).message
@@ -320,7 +319,7 @@ async def test_without_disk_space_no_job_begins_and_what_runs_goes_on(bench: Ben
     assert bench.jobs(run)["b"].message == bench.run(run).message == "waits for disk space"
     assert (bench.run(waiting).phase, bench.run(waiting).message) == ("Pending", "waits for disk space")
     bench.no_room = ""
-    bench.queue.extend(bench.controller.keys())
+    bench.wake_all()
     await bench.settle()
     assert bench.run(run).phase == bench.run(waiting).phase == "Succeeded"
     assert bench.run(run).message == bench.jobs(run)["b"].message == ""
@@ -338,7 +337,7 @@ async def test_a_newer_run_does_not_take_the_slot_an_older_one_waits_for(bench: 
     clock.now += 1
     bench.submit(flow(b0=script(), b1=script()), name="newer")
     await bench.settle()
-    bench.queue.append(older.id)
+    bench.hint(older.id)
     await bench.settle()
     assert bench.engine.running() == ["b0"]
     bench.engine.exit("b0", 0)
@@ -476,7 +475,7 @@ async def test_a_log_that_cannot_be_stored_holds_the_job_up_for_a_while_only(ben
         with pytest.raises(TelemetryError):
             await bench.settle()
         assert bench.jobs(run)["job"].message == "the disk is full; trying again"
-        bench.queue.append(f"{run.id}/job")
+        bench.hint(f"{run.id}/job")
     await bench.settle()
     assert bench.run(run).phase == "Succeeded"
     reasons = [event.reason for event in events.newest(bench.db.read, kind="run")]
@@ -538,22 +537,6 @@ def test_numbers_count_within_a_workflow_and_the_document_is_kept(bench: Bench) 
         (
             flow(
                 get={
-                    "uses": "s3-download@v1",
-                    "with": {
-                        "url": "s3://b/p",
-                        "access-key": "k",
-                        "secret-access-key": "secret:S",
-                        "path": "/outputs/d",
-                    },
-                    "outputs": {"d": {"type": "volume"}},
-                }
-            ),
-            UsageError,
-            "job get: s3-download@v1 is not supported yet",
-        ),
-        (
-            flow(
-                get={
                     "uses": "git-checkout@v1",
                     "with": {"url": "context.event.github.url"},
                     "outputs": {"d": {"type": "volume"}},
@@ -572,3 +555,222 @@ def test_what_cannot_run_is_refused_at_once(
     with pytest.raises(error, match=words):
         start_run(bench.db, None, "flow", document, {}, now=1.0)
     assert runs.newest(bench.db.read) == []
+
+
+RETRIED = {"limit": 2, "delay": 10}
+
+
+async def test_a_job_that_fails_is_tried_again_with_back_off(bench: Bench) -> None:
+    codes = iter([1, 2, 0])
+    run = bench.submit(flow(job=script(retry=RETRIED), after=script("job")), body={"job": lambda inside: next(codes)})
+    await bench.settle()
+    job = bench.jobs(run)["job"]
+    assert (job.phase, job.attempt) == ("Pending", 2)
+    assert job.message == "attempt 1 of 3: exit code 1; the next begins 10 s later"
+    bench.wait(9)
+    await bench.settle()
+    assert bench.engine.starts == ["job"]
+    bench.wait(1)
+    await bench.settle()
+    assert bench.jobs(run)["job"].message == "attempt 2 of 3: exit code 2; the next begins 20 s later"
+    assert bench.engine.containers == {}
+    bench.wait(20)
+    await bench.settle()
+    assert bench.phases(run) == {"job": "Succeeded", "after": "Succeeded"}
+    assert bench.engine.starts == ["job", "job", "job", "after"]
+    names = [spec.name for spec in bench.engine.specs.values()]
+    assert len(set(names)) == 4, "each attempt has a container of its own"
+
+
+async def test_the_last_attempt_says_why_it_failed(bench: Bench) -> None:
+    run = bench.submit(flow(job=script(retry={"limit": 1, "delay": 0})), body={"job": lambda inside: 3})
+    await bench.settle()
+    bench.wait(0)
+    await bench.settle()
+    job = bench.jobs(run)["job"]
+    assert (job.phase, job.attempt, job.message, job.exit_code) == ("Failed", 2, "exit code 3", 3)
+
+
+async def test_an_attempt_begins_with_empty_folders(bench: Bench) -> None:
+    found: list[list[str]] = []
+
+    def body(inside: Inside) -> int:
+        found.append(sorted(path.name for path in inside.path("/outputs/v").iterdir()))
+        inside.path("/outputs/v/left").write_text("by the first")
+        return int(len(found) == 1)
+
+    document = flow(job=script(retry={"limit": 1, "delay": 0}, outputs={"v": {"type": "volume"}}))
+    run = bench.submit(document, body={"job": body})
+    await bench.settle()
+    bench.wait(0)
+    await bench.settle()
+    assert bench.phases(run) == {"job": "Succeeded"}
+    assert found == [[], []]
+
+
+async def test_a_cancel_ends_the_wait_for_the_next_attempt_at_once(bench: Bench) -> None:
+    run = bench.submit(flow(job=script(retry={"limit": 2, "delay": 3000})), body={"job": lambda inside: 1})
+    await bench.settle()
+    cancel_run(bench.db, run.id, now=bench.clock())
+    bench.hint(run.id)
+    await bench.settle()
+    assert (bench.run(run).phase, bench.phases(run)) == ("Canceled", {"job": "Canceled"})
+    assert bench.leftovers() == []
+
+
+async def test_what_a_killed_attempt_has_left_is_not_taken_for_the_next(bench: Bench) -> None:
+    """The daemon dies after it wrote that there will be another attempt, and before it removed the container."""
+    run = bench.submit(flow(job=script(retry={"limit": 1, "delay": 5})), body={"job": lambda inside: 1})
+
+    def kill(call: str) -> None:
+        if call == "remove" and bench.jobs(run)["job"].attempt == 2:
+            bench.watch(lambda call: None)
+            raise Killed
+
+    bench.watch(kill)
+    await bench.settle()
+    (left,) = bench.engine.containers.values()
+    assert left.state == "exited"
+    bench.engine.body = {"job": lambda inside: 0}
+    bench.wait(5)
+    bench.hint(run.id)
+    await bench.settle()
+    assert bench.phases(run) == {"job": "Succeeded"}
+    assert bench.engine.starts == ["job", "job"]
+    assert bench.leftovers() == []
+
+
+async def test_a_sweep_removes_what_a_killed_attempt_has_left(bench: Bench) -> None:
+    run = bench.submit(flow(job=script(retry={"limit": 1, "delay": 500})), body={"job": lambda inside: 1})
+
+    def kill(call: str) -> None:
+        if call == "remove":
+            bench.watch(lambda call: None)
+            raise Killed
+
+    bench.watch(kill)
+    await bench.settle()
+    assert len(bench.engine.containers) == 1
+    await bench.controller.sweep()
+    assert bench.engine.containers == {}
+    assert bench.phases(run) == {"job": "Pending"}
+
+
+@pytest.fixture
+def slow_hosted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """create-model@v1 that never gets done."""
+
+    async def act(*given: object) -> str:
+        return "waits for something"
+
+    monkeypatch.setattr(hosted, "act", act)
+
+
+HOSTED_JOB = {
+    "uses": "create-model@v1",
+    "with": {"name": "digits", "type": "Custom"},
+    "needs": ["train"],
+    "inputs": {"model": "train.outputs.model"},
+}
+TRAIN = script(outputs={"model": {"type": "dataset", "with": {"ref": "weights"}}})
+
+
+@pytest.mark.usefixtures("slow_hosted")
+async def test_what_the_daemon_does_itself_times_out_too(bench: Bench) -> None:
+    bench.datasets.create("weights")
+    run = bench.submit(flow(train=TRAIN, register={**HOSTED_JOB, "timeout": 60}))
+    await bench.settle()
+    assert (bench.phases(run)["register"], bench.jobs(run)["register"].message) == ("Running", "waits for something")
+    for _ in range(59):
+        bench.wait(1)
+        await bench.settle()
+    assert bench.phases(run)["register"] == "Running"
+    bench.wait(1)
+    await bench.settle()
+    assert bench.phases(run)["register"] == "Failed"
+    assert "its timeout of 60 s" in bench.jobs(run)["register"].message
+
+
+@pytest.mark.usefixtures("slow_hosted")
+async def test_what_the_daemon_does_itself_can_be_canceled(bench: Bench) -> None:
+    bench.datasets.create("weights")
+    run = bench.submit(flow(train=TRAIN, register=HOSTED_JOB))
+    await bench.settle()
+    cancel_run(bench.db, run.id, now=bench.clock())
+    bench.hint(run.id)
+    await bench.settle()
+    assert bench.phases(run) == {"train": "Succeeded", "register": "Canceled"}
+    assert bench.run(run).phase == "Canceled"
+
+
+async def test_a_queued_run_waits_for_the_older_one_and_says_so(bench: Bench) -> None:
+    document = {"concurrency": "queue", **flow(job=script())}
+    first = bench.submit(document, body={"job": forever})
+    await bench.settle()
+    second = bench.submit(document)
+    other = bench.submit(flow(other=script()), name="other")
+    await bench.settle()
+    assert bench.run(second).phase == "Pending"
+    assert bench.run(second).message == "waits for flow.1: one run at a time (concurrency: queue)"
+    assert bench.run(other).phase == "Succeeded", "a held run holds up nobody else"
+    bench.kill()
+    await bench.settle()
+    assert bench.run(second).phase == "Pending"
+    bench.engine.body = {}
+    bench.engine.exit("job", 0)
+    await bench.settle()
+    assert (bench.run(first).phase, bench.run(second).phase) == ("Succeeded", "Succeeded")
+    assert bench.run(second).message == ""
+
+
+async def test_a_missed_event_is_made_up_for(bench: Bench) -> None:
+    run = bench.submit(flow(job=script()), body={"job": forever})
+    await bench.settle()
+    bench.engine.notice = lambda owner, action: None
+    bench.engine.exit("job", 0)
+    bench.wait(RECHECK_S)
+    await bench.settle()
+    assert bench.run(run).phase == "Succeeded"
+
+
+async def test_a_clean_up_that_fails_is_done_again_and_the_run_goes_on(bench: Bench) -> None:
+    run = bench.submit(flow(job=script(), after=script("job")), body={"after": forever})
+
+    def refuse(call: str) -> None:
+        if call == "remove":
+            raise EngineError("busy")
+
+    bench.engine.before = refuse
+    for _ in range(3):
+        with suppress(EngineError):
+            await bench.settle()
+    assert bench.phases(run) == {"job": "Succeeded", "after": "Running"}
+    bench.engine.before = lambda call: None
+    bench.hint(f"{run.id}/job")
+    await bench.settle()
+    assert [container.state for container in bench.engine.containers.values()] == ["running"]
+
+
+async def test_the_engine_is_asked_only_about_the_job_concerned(bench: Bench) -> None:
+    bench.settings = load_settings({"APPLIANCE_MAX_PARALLEL_JOBS": "9"}, home=bench.settings.home)
+    bench.kill()
+    names = [f"job{number}" for number in range(8)]
+    bench.submit(flow(**{name: script() for name in names}), body=dict.fromkeys(names, forever))
+    await bench.settle()
+    calls: list[str] = []
+    bench.engine.before = calls.append
+    bench.engine.exit("job3", 0)
+    await bench.settle()
+    assert calls == ["inspect", "remove", "remove done"]
+
+
+async def test_a_job_costs_these_calls_of_the_engine(bench: Bench) -> None:
+    calls: list[str] = []
+    bench.engine.before = calls.append
+    bench.submit(flow(job=script()), body={"job": forever})
+    await bench.settle()
+    bench.engine.exit("job", 0)
+    await bench.settle()
+    assert [call for call in calls if not call.endswith(" done")] == [
+        "ensure", "create", "start", "inspect", "inspect", "remove", "list",
+    ]  # fmt: skip

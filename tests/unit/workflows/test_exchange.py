@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import UsageError
-from appliance.workflows.exchange import LARGEST_STRING, fill, read_string
+from appliance.workflows.exchange import LARGEST_STRING, fill, forget_files, read_string
 
 
 @pytest.fixture
@@ -28,6 +28,30 @@ def test_the_layout(root: Path) -> None:
         ("/outputs", False),
         ("/run/appliance", True),
     ]
+
+
+def test_what_many_jobs_have_made_is_a_folder(tmp_path: Path) -> None:
+    folders = ["inputs/model", "inputs/model/train-1", "inputs/model/train-2", "inputs/none"]
+    for _ in range(2):
+        fill(tmp_path, strings={"loss": {"train-1": "0.1", "train-2": "0.2"}, "none": {}}, folders=folders, files={})
+    assert {path.name: path.read_text() for path in (tmp_path / "inputs/loss").iterdir()} == {
+        "train-1": "0.1",
+        "train-2": "0.2",
+    }
+    assert sorted(path.name for path in (tmp_path / "inputs/model").iterdir()) == ["train-1", "train-2"]
+    assert list((tmp_path / "inputs/none").iterdir()) == []
+    for job in ("..", "a/b", "x" * 256):
+        with pytest.raises(UsageError, match="cannot be the name"):
+            fill(tmp_path, strings={"loss": {job: "0.1"}}, folders=[], files={})
+        with pytest.raises(UsageError, match="cannot be the name"):
+            fill(tmp_path, strings={}, folders=[f"inputs/model/{job}"], files={})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["inputs", "outputs"]
+
+
+def test_the_private_files_of_a_job_can_be_forgotten(root: Path) -> None:
+    forget_files(root)
+    forget_files(root)
+    assert sorted(path.name for path in root.iterdir()) == ["inputs", "outputs"]
 
 
 def test_credentials_are_for_root_only(tmp_path: Path) -> None:

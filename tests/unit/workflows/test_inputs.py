@@ -8,7 +8,7 @@ import pytest
 
 from appliance.errors import NotFound, UsageError
 from appliance.spec.models import Alias, Job, ScriptAction, Value, Workflow
-from appliance.workflows.inputs import job_inputs, pinned, run_inputs
+from appliance.workflows.inputs import job_inputs, leaves, pinned, run_inputs, sources
 
 WORKFLOW = Workflow(
     name="flow",
@@ -109,6 +109,29 @@ def test_a_job_gets_what_its_aliases_mean() -> None:
 def test_a_missing_version_names_the_input() -> None:
     with pytest.raises(NotFound, match="input 'x': dataset 'empty'"):
         job_inputs(job(x=Value(type="dataset", ref="empty")), {}, {}, resolve)
+
+
+def test_the_outputs_of_a_matrix_are_given_side_by_side() -> None:
+    outputs = {name: {"loss": {"type": "string", "value": name}} for name in ("train-1", "train-2", "other")}
+    declared = job(all=Alias(job="train", name="loss", gather=("train-1", "train-2")))
+    found = job_inputs(declared, {}, outputs, resolve)
+    assert found == {
+        "all": {"type": "many", "of": {name: outputs[name]["loss"] for name in ("train-1", "train-2")}},
+    }
+    assert list(leaves(found)) == list(found["all"]["of"].values())
+    assert sources(declared) == {"train-1", "train-2"}
+    with pytest.raises(UsageError, match="job 'train-2' has made no output 'loss'"):
+        job_inputs(declared, {}, {**outputs, "train-2": {}}, resolve)
+
+
+def test_a_volume_without_an_alias_is_shared_by_its_name() -> None:
+    assert job_inputs(job(repo=Value(type="volume")), {}, {}, resolve) == {"repo": {"type": "shared", "name": "repo"}}
+
+
+def test_what_is_pinned_is_given_whatever_the_spec_says() -> None:
+    pins = {"x": {**DATA, "id": "digits:v1"}, "y": {"type": "string", "value": "then"}, "gone": DATA}
+    declared = job(x=Value(type="dataset", ref="empty"), y=Alias(job="train", name="word"))
+    assert job_inputs(declared, {}, {}, resolve, pins) == {"x": pins["x"], "y": pins["y"]}
 
 
 def test_an_output_that_was_never_made_is_an_error() -> None:

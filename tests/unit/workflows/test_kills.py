@@ -60,7 +60,7 @@ async def whole_run(kills: list[int], cancel_after: int | None) -> None:
             if bench.run(run).finished is None:
                 with suppress(Killed):
                     cancel_run(bench.db, run.id, now=clock())
-                bench.queue.append(run.id)
+                bench.hint(run.id)
         await bench.settle()
         bench.watch(lambda call: None)
         phases = bench.phases(run)

@@ -1,0 +1,145 @@
+"""Which volumes of runs that are over stay: those that the step cache, a capsule, a failed run or another run needs.
+
+What stays is told by rows alone, so a kill at any instant leaves nothing wrong: a row is dropped first, and the volumes
+that no row needs any more go afterwards, now or at the next sweep. The rows are
+
+    step_cache              the outputs that equal jobs are given; for `keep_cache_days` after their last use, and as
+                            long as all of them fit into `cache_max_gb`
+    capsules                inputs, folders and what was written of a failed job; for `keep_capsules_days`
+    runs.kept               all outputs of a failed run, so that it can be resumed; for `keep_capsules_days`
+    jobs' documents         of runs that are not over, or are kept themselves: volumes of whatever run they name
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+
+from appliance.errors import Conflict, NotFound, StorageError
+from appliance.state import capsules, events, kept, runs, step_cache
+from appliance.state.capsules import Capsule
+from appliance.state.db import Connection
+from appliance.state.runs import Run
+from appliance.state.step_cache import Entry
+from appliance.storage.scratch import ROOM, shared_name, volume_name
+from appliance.storage.threads import in_thread
+from appliance.workflows import exchange
+from appliance.workflows.board import BLOCKING_PHASES
+from appliance.workflows.inputs import Document, leaves
+from appliance.workflows.rooms import Rooms
+
+log = logging.getLogger(__name__)
+
+DAY_S = 86_400.0
+GIGABYTE = 1_000_000_000
+
+
+async def settle(rooms: Rooms, run: Run) -> None:
+    """A run is over: destroy its volumes but those that are needed. May be repeated. Raises StorageError, Conflict."""
+    with rooms.db.write() as db:
+        phases = {mark.phase for mark in runs.marks(db, run.id)}
+        failed = bool(phases & BLOCKING_PHASES) and "Canceled" not in phases
+        kept.keep(db, run.id, failed and rooms.settings.keep_capsules_days > 0)
+    await rooms.scratch.destroy_run(run.id, keep=needed(rooms.db.read, run.id))
+
+
+async def tend(rooms: Rooms, now: float) -> None:
+    """Drop what is too old, too large, or too much for a disk that is nearly full, and destroy what nobody needs."""
+    settings, db = rooms.settings, rooms.db
+    with db.write() as transaction:
+        gone = step_cache.expire(transaction, now - settings.keep_cache_days * DAY_S)
+        gone += capsules.expire(transaction, now - settings.keep_capsules_days * DAY_S)
+        gone += kept.let_go(transaction, now - settings.keep_capsules_days * DAY_S)
+    if gone:
+        log.info("%d entries of the step cache, capsules and failed runs are let go: their time is over", gone)
+    for entry in step_cache.unmeasured(db.read):
+        await _measure(rooms, entry)
+    _shrink(rooms, now)
+    await sweep(rooms)
+
+
+async def sweep(rooms: Rooms) -> None:
+    """Destroy the volumes of runs that are over, or unknown, which nobody needs. What refuses is tried again later."""
+    db = rooms.db.read
+    asked, stays = db.total_changes, needed(db)
+    for volume in await in_thread(rooms.store.volumes, ROOM):
+        if volume in stays:
+            continue
+        if asked != db.total_changes:  # a run may have begun since, or have been resumed
+            asked, stays = db.total_changes, needed(db)
+        if volume in stays or volume.split("/")[1] in runs.unfinished_ids(db):
+            continue
+        try:
+            await in_thread(rooms.store.destroy, volume)
+        except (Conflict, StorageError) as error:
+            log.info("volume %s stays for now: %s", volume, error)
+
+
+def kept_runs(db: Connection) -> list[str]:
+    """Ids of the runs of which any volume stays."""
+    found = {*runs.unfinished_ids(db), *kept.ids(db), *step_cache.run_ids(db)}
+    given = kept.documents(db)
+    for capsule in capsules.every(db):
+        found.add(capsule.run)
+        given.append(capsule.inputs)
+    return sorted(found.union(document["run"] for document in _volumes(given)))
+
+
+def needed(db: Connection, run: str = "") -> set[str]:
+    """Names of the volumes of this run, which is over or about to be, that stay; without a run, of all runs."""
+    given = kept.documents(db, run, but=run) + step_cache.volumes(db, run)
+    found: set[str] = set()
+    for capsule in capsules.every(db, run=run, or_naming=True):
+        given += [capsule.inputs, capsule.outputs]
+        found.update(_folders(capsule))
+    found.update(volume_name(document["run"], document["job"], document["output"]) for document in _volumes(given))
+    return {name for name in found if not run or name.split("/")[1] == run}
+
+
+def _folders(capsule: Capsule) -> Iterator[str]:
+    yield volume_name(capsule.run, capsule.job, exchange.VOLUME)
+    for document in leaves(capsule.inputs):
+        if document["type"] == "shared":
+            yield shared_name(capsule.run, document["name"])
+
+
+def _volumes(given: Iterable[Mapping[str, Document]]) -> Iterator[Document]:
+    for documents in given:
+        yield from (document for document in leaves(documents) if document.get("type") == "volume")
+
+
+async def _measure(rooms: Rooms, entry: Entry) -> None:
+    """Note what its volumes hold. Where one of them has gone, so has the entry."""
+    size = 0
+    try:
+        for document in _volumes([runs.job(rooms.db.read, entry.run, entry.job).outputs]):
+            name = volume_name(document["run"], document["job"], document["output"])
+            size += await in_thread(rooms.store.used_bytes, name)
+    except NotFound:
+        with rooms.db.write() as db:
+            step_cache.forget(db, entry)
+        return
+    except StorageError as error:
+        log.warning("what job %s of run %s has made is not measured: %s", entry.job, entry.run, error)
+        return
+    with rooms.db.write() as db:
+        step_cache.measured(db, entry, size)
+
+
+def _shrink(rooms: Rooms, now: float) -> None:
+    """Forget the least recently used of what holds space: down to the setting, and half of it while space is low."""
+    entries = step_cache.holding(rooms.db.read)
+    total = sum(entry.bytes or 0 for entry in entries)
+    low = rooms.no_room()
+    most = min(rooms.settings.cache_max_gb * GIGABYTE, total / 2 if low else total)
+    dropped = 0
+    with rooms.db.write() as db:
+        for entry in entries:
+            if total <= most:
+                break
+            step_cache.forget(db, entry)
+            total -= entry.bytes or 0
+            dropped += 1
+        if dropped:
+            why = "disk space is low" if low else f"it holds more than {rooms.settings.cache_max_gb:g} GB"
+            events.record(db, "appliance", "cache", "Dropped", f"{dropped} entries of the step cache: {why}", now=now)
