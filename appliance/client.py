@@ -107,8 +107,15 @@ class Client:
         content = self.call("POST", path, body=body or {}, timeout_s=WORK_S)
         return json.loads(content) if content else None
 
-    def start_run(self, workflow: str, inputs: Mapping[str, Any] | None = None) -> wire.Run:
-        return cast("wire.Run", self.act("workflows", workflow, "runs", {"inputs": inputs or {}}))
+    def start_run(self, workflow: str, inputs: Mapping[str, Any] | None = None, *, cache: bool = True) -> wire.Run:
+        """With `cache` False every job runs, also one whose outputs are known already."""
+        return cast("wire.Run", self.act("workflows", workflow, "runs", {"inputs": inputs or {}, "cache": cache}))
+
+    def notebook_from_job(self, run: str, job: str, name: str, *, image: str = "") -> wire.JobNotebook:
+        """Make and start a notebook that holds what a failed job read and wrote."""
+        path = f"/v1/runs/{quote(run, safe='')}/jobs/{quote(job, safe='')}/notebook"
+        body = {"name": name, "image": image}
+        return cast("wire.JobNotebook", json.loads(self.call("POST", path, body=body, timeout_s=WORK_S)))
 
     def access(self, notebook: str) -> wire.Access:
         return cast("wire.Access", self._json("GET", f"/v1/notebooks/{quote(notebook, safe='')}/access"))
@@ -280,6 +287,11 @@ class Client:
         """How far it is, until it has ended; the last one is how."""
         return cast("Iterator[wire.Backup]", self.stream(f"/v1/backups/{quote(backup_id, safe='')}", {"follow": 1}))
 
+    def forget_backups(self, target: str, *, confirm: str = "", dry_run: bool = False) -> wire.Forgotten:
+        """`confirm` repeats the target; without it only a dry run is answered."""
+        body = {"target": target, "confirm": confirm, "dry_run": dry_run}
+        return cast("wire.Forgotten", json.loads(self.call("POST", "/v1/backups/forget", body=body, timeout_s=WORK_S)))
+
     def sql(self, query: str) -> wire.SqlAnswer:
         return cast("wire.SqlAnswer", self._json("POST", "/v1/sql", body={"query": query}))
 
@@ -328,7 +340,7 @@ class Client:
             except (OSError, http.client.HTTPException) as error:
                 self.close()
                 if fresh or isinstance(error, TimeoutError):
-                    raise self._down(error) from error
+                    raise self._down(error, timeout_s) from error
                 continue
             if response.status >= 400:
                 raise _error(response.status, content)
@@ -409,12 +421,12 @@ class Client:
             headers["Authorization"] = f"Bearer {self._token}"
         return headers
 
-    def _down(self, error: Exception) -> DaemonDown:
+    def _down(self, error: Exception, timeout_s: float | None = None) -> DaemonDown:
+        """`timeout_s` is the limit that the request had; a stream has none."""
         where = str(self._socket) if self._socket else self._url.geturl()
         if isinstance(error, TimeoutError):
-            return DaemonDown(
-                f"the daemon did not answer within {TIMEOUT_S:.0f} s", where=where, hint="`appliance doctor`"
-            )
+            limit = "in time" if timeout_s is None else f"within {timeout_s:g} s"
+            return DaemonDown(f"the daemon did not answer {limit}", where=where, hint="`appliance doctor`")
         if isinstance(error, PermissionError):
             return DaemonDown(
                 "no permission to use the daemon's socket", where=where, hint="use sudo, or the token over TCP"

@@ -43,6 +43,7 @@ from appliance.storage.room import Room
 from appliance.storage.scratch import Scratch
 from appliance.storage.zfs.store import ZfsStore
 from appliance.telemetry.telemetry import Telemetry
+from appliance.triggers.triggers import Triggers
 from appliance.vault.secrets import Secrets
 from appliance.watch import Watcher
 from appliance.workflows.controller import RunController
@@ -211,7 +212,8 @@ async def _build(settings: Settings, clock: Callable[[], float]) -> House:
         hint=reconciler.hint,
         no_room=room.why,
     )
-    for controller in (notebooks, deployments, runs):
+    triggers = Triggers(db=db, vault=secrets, instance=instance, home=settings.home, clock=clock, hint=reconciler.hint)
+    for controller in (notebooks, deployments, runs, *triggers.wakers()):
         reconciler.add(controller)
     parts = Parts(
         settings=settings,
@@ -228,9 +230,10 @@ async def _build(settings: Settings, clock: Callable[[], float]) -> House:
         space=SpaceReports(db, store, room, low=low, clock=clock),
         backups=backups,
         notebooks=notebooks,
+        rooms=runs.rooms,
         hint=reconciler.hint,
         clock=clock,
         started=clock(),
     )
     watcher = Watcher(db, settings.specs_dir, debounce_s=settings.watch_debounce_s, clock=clock, hint=reconciler.hint)
-    return House(parts, store, router, runs, deployments, reconciler, watcher, room)
+    return House(parts, store, router, runs, deployments, reconciler, watcher, room, triggers)

@@ -24,6 +24,7 @@ from appliance.state import events
 from appliance.storage.base import Store
 from appliance.storage.room import Room
 from appliance.telemetry.types import LogSource
+from appliance.triggers.triggers import Triggers
 from appliance.watch import Watcher
 from appliance.workflows.controller import RunController
 
@@ -34,7 +35,7 @@ CHECK_S = 10.0
 RETRY_S = 2.0
 GPU_DEADLINE_S = 5.0
 TEND_S = 60.0
-"""Between two looks at the notebooks' histories."""
+"""Between two looks at the notebooks' histories, and at what old runs have left."""
 LOW_CHECK_S = 1.0
 """The same, where the disk may be full soon."""
 FORECAST_S = 60.0
@@ -54,6 +55,7 @@ class House:
     reconciler: Reconciler
     watcher: Watcher
     room: Room
+    triggers: Triggers
 
     def background(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
         works = {
@@ -64,6 +66,8 @@ class House:
             "checks": self._check,
             "disk space": self._watch_space,
             "history": self._tend,
+            "kept runs": self._tend_runs,
+            "triggers": self.triggers.run,
         }
         return [(name, _keep(name, work)) for name, work in works.items()]
 
@@ -127,6 +131,9 @@ class House:
         owner = owner_of(event.labels)
         if owner is None or owner.instance != self.parts.instance:
             return
+        if owner.kind == self.runs.kind:
+            self.runs.noticed(owner, event.action)
+            return
         if event.action == "start":
             await self._follow_logs(event.container_id)
         if event.action in ("start", "die", "destroy", "oom"):
@@ -164,6 +171,7 @@ class House:
                 self._tell("front door", status.running, status.message or self.parts.settings.url)
             warnings = self.parts.telemetry.warnings
             self._tell("telemetry", not warnings, "; ".join(warnings) or "logs are stored")
+            self._tell("triggers", *self.triggers.health())
             if backup := self.parts.backups.health():
                 self._tell("backup", *backup)
             await asyncio.sleep(CHECK_S)
@@ -171,6 +179,11 @@ class House:
     async def _tend(self) -> None:
         while True:
             await self.parts.notebooks.tend(self.parts.clock())
+            await asyncio.sleep(TEND_S)
+
+    async def _tend_runs(self) -> None:
+        while True:
+            await self.runs.tend(self.parts.clock())
             await asyncio.sleep(TEND_S)
 
     async def _watch_space(self) -> None:

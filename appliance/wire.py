@@ -60,6 +60,18 @@ class Job(TypedDict):
     inputs: dict[str, Any]
     outputs: dict[str, Any]
     needs: list[str]
+    attempt: int
+    """Counts from 1."""
+    next_try: float | None
+    """Unix time of the next attempt of a job that waits for it."""
+    reused: str
+    """`WORKFLOW.NUMBER/JOB` whose outputs it was given in place of running; empty: it ran itself."""
+    image: str
+    """The engine's id of the image that it ran; empty before that is known."""
+    matrix: dict[str, str]
+    """The values that it stands for, of a job that a `strategy.matrix` made."""
+    capsule: bool
+    """What it read and wrote is kept: `notebook create --from-job` opens it."""
 
 
 class Run(TypedDict):
@@ -76,6 +88,12 @@ class Run(TypedDict):
     started: float | None
     finished: float | None
     inputs: dict[str, Any]
+    cause: str
+    """manual, resume, replay, schedule, dataset, folder, spec, git or webhook."""
+    source: str
+    """What its trigger saw, in words."""
+    parent: str
+    """The run that it resumes or replays, as `WORKFLOW.NUMBER`, or its id where that is gone; empty: none."""
     jobs: NotRequired[list[Job]]
     """Only when one run is asked for."""
     spec: NotRequired[dict[str, Any]]
@@ -440,6 +458,22 @@ class Backup(TypedDict):
     """Only while it runs."""
 
 
+class ForgetRequest(TypedDict):
+    target: str
+    confirm: NotRequired[str]
+    """Repeats the target; needed unless it is a dry run."""
+    dry_run: NotRequired[bool]
+
+
+class Forgotten(TypedDict):
+    """What a target that is forgotten takes out of the list, and what is let go of for it."""
+
+    target: str
+    backups: int
+    moments: int
+    """Snapshots of volumes that were kept only for the next backup to it."""
+
+
 class Access(TypedDict):
     """How a browser or a Jupyter client gets into a notebook. `url` carries the token."""
 
@@ -570,6 +604,28 @@ class SqlAnswer(TypedDict):
 
 class RunRequest(TypedDict):
     inputs: NotRequired[dict[str, Any]]
+    cache: NotRequired[bool]
+    """Default: true. False: every job runs, also one whose outputs are known already."""
+
+
+class JobNotebookRequest(TypedDict):
+    name: str
+    image: NotRequired[str]
+    """Default: the setting `notebook_image`; the job's own image need not have Jupyter."""
+
+
+class JobNotebook(TypedDict):
+    """A notebook with what is kept of a failed job."""
+
+    notebook: Item
+    reason: str
+    """Why the job ended."""
+    image: str
+    """What the job ran on; empty: its action has an image of its own."""
+    inputs: list[str]
+    outputs: list[str]
+    missing: list[str]
+    """What could not be brought along, each with the reason."""
 
 
 class Part(TypedDict):
@@ -606,6 +662,14 @@ class Status(TypedDict):
     failed: list[Brief]
     """Newest failures of the last day."""
     broken_specs: list[SpecFile]
+
+
+class HookAnswer(TypedDict):
+    """What came of a signed message."""
+
+    message: str
+    run: str
+    """`WORKFLOW.NUMBER` that it started; empty: none."""
 
 
 class Page(TypedDict):

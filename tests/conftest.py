@@ -12,7 +12,13 @@ import pytest
 from appliance.settings import Settings
 from appliance.settings import load as load_settings
 
-pytest_plugins = ["tests.support.docker", "tests.support.zfs", "tests.support.daemon", "tests.support.git"]
+pytest_plugins = [
+    "tests.support.docker",
+    "tests.support.zfs",
+    "tests.support.daemon",
+    "tests.support.git",
+    "tests.support.corpus",
+]
 
 
 class Clock:

@@ -23,6 +23,8 @@ from tui.listing import Listing
 
 PULSE_S = 1.0
 OF_THE_LISTS = frozenset({"act", "apply", "clear", "details", "down", "filter", "help", "screen", "up"})
+ONCE_MORE = frozenset({"resume", "replay"})
+"""Make a new run of the one under the cursor."""
 HOLDS_DATA = frozenset({"notebooks", "datasets"})
 
 
@@ -166,6 +168,9 @@ class ApplianceApp(App[None]):
         elif verb == "run":
             if run := await self._ask(lambda client: client.start_run(name)):
                 self.notify(f"run {run['name']} has started", markup=False)
+        elif verb in ONCE_MORE:
+            if run := await self._ask(lambda client: client.act(kind, name, verb)):
+                self.notify(f"{verb} of {name}: run {run['name']} has started", markup=False)
         elif await self._ask(lambda client: client.act(kind, name, verb)) is not None:
             self.notify(f"{verb} {name}", markup=False)
         self.pulse()

@@ -72,7 +72,8 @@ def _resource(row: Document, now: float) -> Cells:
 
 def _run(row: Document, now: float) -> Cells:
     took = age(row["started"], row["finished"] or now)
-    return (row["name"], row["phase"], age(row["created"], now), took, first_line(row["message"]))
+    message = row["message"] if row["message"].lower() != row["phase"].lower() else ""
+    return (row["name"], row["phase"], age(row["created"], now), took, first_line(message))
 
 
 def _dataset(row: Document, now: float) -> Cells:
@@ -100,7 +101,8 @@ KINDS = (
          "No notebooks yet. Press a to apply a spec, or type `appliance notebook create NAME`.",
          (START, STOP, OPEN, LOGS, HISTORY, DELETE)),
     Kind("runs", "Runs", ("name", "phase", "age", "took", "detail"), _run,
-         "No runs yet. Press r on a workflow.", (Action("x", "cancel", "cancel"), LOGS)),
+         "No runs yet. Press r on a workflow.",
+         (Action("x", "cancel", "cancel"), Action("e", "resume", "resume"), Action("y", "replay", "replay"), LOGS)),
     Kind("workflows", "Workflows", RESOURCE, _resource,
          "No workflows yet. Press a to apply a spec file.", (Action("r", "run", "run"), DELETE)),
     Kind("deployments", "Deployments", RESOURCE, _resource,

@@ -17,9 +17,20 @@ SUMMARIES = {
     "/v1/logs": "Log lines; follow=1 streams them",
     "/v1/events": "Events; follow=1 streams them",
     "/v1/sql": "A read-only query over the telemetry",
+    "/v1/workflows/{name}/runs": "Start a run",
+    "/v1/runs/{name}/cancel": "Stop a run",
+    "/v1/runs/{name}/resume": "A new run that goes on where this one failed or was canceled",
+    "/v1/runs/{name}/replay": "A new run of all jobs on the exact inputs and images of this one",
+    "/v1/runs/{name}/jobs/{job}/notebook": "A notebook with what is kept of a job that failed",
+    "/v1/hooks/{name}": "A signed message that starts a run of the workflow, as its on.webhook says",
+    "/v1/hooks/repository/{name}": "A signed message that there is something new in the repository",
     "/v1/notebooks/{name}/diff": "What differs between two moments: lines of JSON, FileChange and at last DiffEnd",
     "/v1/notebooks/{name}/diff/file": "One file at two moments: its lines, or a notebook's cells",
 }
+
+
+SIGNED = "/v1/hooks/"
+"""Of what needs no token: each message is signed with the secret of its own receiver."""
 
 
 def describe(routes: Iterable[BaseRoute]) -> dict[str, Any]:
@@ -55,9 +66,11 @@ def _operation(route: Route, method: str) -> dict[str, Any]:
     ]
     verb = {"GET": "Read", "POST": "Do", "PUT": "Set", "DELETE": "Delete"}[method]
     problem = {"$ref": "#/components/schemas/Problem"}
+    open_to_all: dict[str, Any] = {"security": []} if route.path.startswith(SIGNED) else {}
     return {
         "summary": SUMMARIES.get(route.path, f"{verb} {route.path.removeprefix('/v1/').replace('/', ' ')}"),
         "parameters": parameters,
+        **open_to_all,
         "responses": {
             "2XX": {"description": "done"},
             "default": {"description": "a problem", "content": {"application/problem+json": {"schema": problem}}},

@@ -19,6 +19,7 @@ from appliance.settings import Settings
 from appliance.state.db import Database
 from appliance.telemetry.telemetry import Telemetry
 from appliance.vault.secrets import Secrets
+from appliance.workflows.rooms import Rooms
 
 
 @dataclass
@@ -37,6 +38,8 @@ class Parts:
     space: SpaceReports
     backups: Backups
     notebooks: NotebookController
+    rooms: Rooms
+    """As the workflow room uses them."""
     hint: Callable[[str, str], None]
     """(kind, id): this resource or run has work to do."""
     clock: Callable[[], float]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from appliance import wire
 from appliance.datasets.lineage import Lineage
 from appliance.datasets.sizes import Size
 from appliance.history.pruning import Pruning
 from appliance.paths import encode
+from appliance.spec.models import Job as JobSpec
 from appliance.state.events import Event
 from appliance.state.models import Model
 from appliance.state.resources import Resource
@@ -48,7 +49,15 @@ def item(resource: Resource, *, front_door: str, problems: Mapping[str, str], fu
     return document
 
 
-def run(row: Run, jobs: list[Job] | None = None) -> wire.Run:
+def run(
+    row: Run,
+    jobs: Iterable[Job] | None = None,
+    declared: Mapping[str, JobSpec] = {},
+    *,
+    parent: str = "",
+    capsules: Collection[str] = (),
+) -> wire.Run:
+    """`parent` is the name of the run that it goes back to, `capsules` the jobs of which one is kept."""
     document = wire.Run(
         kind="run",
         name=f"{row.workflow}.{row.number}",
@@ -61,15 +70,17 @@ def run(row: Run, jobs: list[Job] | None = None) -> wire.Run:
         started=row.started,
         finished=row.finished,
         inputs=row.inputs,
+        cause=row.cause,
+        source=row.source,
+        parent=parent or row.parent,
     )
     if jobs is not None:
-        declared = row.spec.get("jobs", {})
-        document["jobs"] = [_job(job, list(declared.get(job.name, {}).get("needs", ()))) for job in jobs]
+        document["jobs"] = [_job(job, declared.get(job.name), capsule=job.name in capsules) for job in jobs]
         document["spec"] = row.spec
     return document
 
 
-def _job(row: Job, needs: list[str]) -> wire.Job:
+def _job(row: Job, declared: JobSpec | None, *, capsule: bool) -> wire.Job:
     return wire.Job(
         name=row.name,
         phase=row.phase,
@@ -79,7 +90,13 @@ def _job(row: Job, needs: list[str]) -> wire.Job:
         finished=row.finished,
         inputs=row.inputs,
         outputs=row.outputs,
-        needs=needs,
+        needs=list(declared.needs) if declared else [],
+        attempt=row.attempt,
+        next_try=row.not_before if row.phase == "Pending" else None,
+        reused=row.reused,
+        image=row.image,
+        matrix=declared.matrix if declared else {},
+        capsule=capsule,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from appliance.cli import render
@@ -18,8 +18,20 @@ def _resource(item: Document) -> render.Row:
 
 
 def _run(run: Document) -> render.Row:
-    took = render.duration(run["finished"] - run["started"]) if run["finished"] and run["started"] else "-"
-    return (run["name"], run["phase"], render.age(run["created"]), took, _line(run["message"]))
+    cause = f"{run['cause']} {run['parent']}" if run["parent"] else run["cause"]
+    return (run["name"], run["phase"], cause, render.age(run["created"]), render.took(run), _detail(run))
+
+
+def _repository(item: Document) -> render.Row:
+    status = item["status"]
+    looked = render.age(status["looked"]) if status.get("looked") else "-"
+    newest = f"{status['ref'].rpartition('/')[2]} {status['commit'][:12]}" if status.get("commit") else "-"
+    started = " ".join(status.get("started") or ()) or "-"
+    return (item["name"], item["phase"], looked, newest, started, _line(item["problem"] or item["message"]))
+
+
+def _detail(row: Document) -> str:
+    return _line(render.detail(row["phase"], row["message"]))
 
 
 def _line(text: str) -> str:
@@ -55,7 +67,12 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[[Document], render.Row], str]]
     "workflows": (RESOURCE, _resource, "no workflows yet: `appliance workflow run FILE`"),
     "deployments": (RESOURCE, _resource, "no deployments yet: `appliance apply -f FILE`"),
     "datasets": (RESOURCE, _resource, "no datasets yet: `appliance dataset create NAME`"),
-    "runs": (("name", "phase", "age", "took", "detail"), _run, "no runs yet: `appliance workflow run FILE`"),
+    "runs": (("name", "phase", "cause", "age", "took", "detail"), _run, "no runs yet: `appliance workflow run FILE`"),
+    "repositories": (
+        ("name", "phase", "looked", "newest push", "started", "detail"),
+        _repository,
+        "no repositories yet: `appliance apply -f FILE` with `kind: repository`",
+    ),
     "models": (("id", "name", "type", "dataset", "version", "age"), _model, "no models yet: create-model@v1 makes one"),
     "secrets": (("name", "set"), _secret, "no secrets yet: `appliance secret set NAME`"),
     "specs": (("name", "state", "declares", "detail"), _spec_file, "the watched folder holds no spec"),
@@ -85,26 +102,46 @@ def run(args: argparse.Namespace) -> int:
         print(f"\nquota: {'not counted yet' if used is None else render.size(used)} of {render.size(quota)}")
     if args.name and kind == "runs":
         jobs = [
-            (job["name"], job["phase"], _took(job), " ".join(job["needs"]), _line(job["message"]))
+            (job["name"], job["phase"], render.took(job), _needs(job["needs"]), _line(_job_detail(job)))
             for job in found["jobs"]
         ]
         print()
         render.table(("job", "phase", "took", "needs", "detail"), jobs, empty="the run has no jobs")
-    if kind in ("notebooks", "workflows", "deployments", "datasets") and not args.name:
+        for step in next_steps(found):
+            render.say(step)
+    if kind in ("notebooks", "workflows", "deployments", "datasets", "repositories") and not args.name:
         _tell_broken_specs(client)
     return 0
 
 
 def plural(kind: str) -> str:
     """The kind in the plural. Raises UsageError for one that there is not."""
-    for candidate in (kind, f"{kind}s"):
+    for candidate in (kind, f"{kind}s", f"{kind.removesuffix('y')}ies"):
         if candidate in TABLES:
             return candidate
     raise UsageError(f"no kind {kind!r}", hint=f"kinds: {', '.join(TABLES)}")
 
 
-def _took(job: Document) -> str:
-    return render.duration(job["finished"] - job["started"]) if job["finished"] and job["started"] else "-"
+def next_steps(run: Mapping[str, Any]) -> list[str]:
+    """What can be done about a run that failed."""
+    kept = [job["name"] for job in run["jobs"] if job["capsule"]]
+    if not kept or not run["finished"]:
+        return []
+    return [
+        f"look into it: `appliance notebook create NAME --from-job {run['name']}/{kept[0]}`",
+        f"go on from there: `appliance workflow resume {run['name']}`",
+    ]
+
+
+def _needs(needs: list[str]) -> str:
+    """The first few: a job may need all of a matrix."""
+    return " ".join(needs) if len(needs) <= 4 else f"{' '.join(needs[:3])} and {len(needs) - 3} more"
+
+
+def _job_detail(job: Document) -> str:
+    values = " ".join(f"{name}={value}" for name, value in job["matrix"].items())
+    attempt = f"attempt {job['attempt']}" if job["attempt"] > 1 and not job["message"].startswith("attempt") else ""
+    return "; ".join(part for part in (values, attempt, render.detail(job["phase"], job["message"])) if part)
 
 
 def _tell_broken_specs(client: Any) -> None:

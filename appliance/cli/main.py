@@ -22,7 +22,7 @@ COMMANDS = {
     "delete": ("declare", "delete a resource"),
     "validate": ("declare", "check spec files; needs no daemon"),
     "notebook": ("notebook", "create, start, stop, open notebooks; their history"),
-    "workflow": ("workflow", "run workflows, follow and cancel runs"),
+    "workflow": ("workflow", "run workflows; show, follow, cancel, resume and replay runs"),
     "deployment": ("deployment", "show, scale, stop deployments"),
     "dataset": ("dataset", "put and get versions, tag, branch, remove them; their lineage"),
     "model": ("model", "register, list, get, delete models; their lineage"),

@@ -33,6 +33,12 @@ def configure_notebook(parser: argparse.ArgumentParser) -> None:
     create.add_argument(
         "--dataset", action="append", default=[], metavar="NAME=REF", help="read-only at /datasets/NAME"
     )
+    create.add_argument(
+        "--from-job",
+        default="",
+        metavar="RUN/JOB",
+        help="with what a failed workflow job read and wrote, and the end of its log; goes with --image only",
+    )
     start = verb("start", "start it again", run_start)
     stop = verb("stop", "stop it; its workspace stays", run_stop)
     for added in (create, start, stop):
@@ -58,8 +64,25 @@ def run_create(args: argparse.Namespace) -> int:
     if args.dataset:
         document["datasets"] = {name: {"ref": ref} for name, ref in (_pair(text, "--dataset") for text in args.dataset)}
     client = render.client()
+    if args.from_job:
+        return _from_job(client, args)
     for change in client.apply(json.dumps(document), "notebook create"):
         render.say(f"notebook {change['name']}: {change['change']}")
+    return 0 if args.no_wait else _settle(client, args.name, "Running")
+
+
+def _from_job(client: Client, args: argparse.Namespace) -> int:
+    run, slash, job = args.from_job.partition("/")
+    if not (run and slash and job):
+        raise UsageError(f"--from-job takes RUN/JOB, not {args.from_job!r}", hint="such as train.3/fit")
+    if args.gpus or args.quota or args.env or args.dataset:
+        raise UsageError("--from-job goes with --image only", hint="apply a spec with the rest afterwards")
+    made = client.notebook_from_job(run, job, args.name, image=args.image)
+    render.say(f"notebook {args.name} holds inputs/, outputs/ and capsule.md of {args.from_job}: {made['reason']}")
+    if made["image"] and not args.image:
+        render.say(f"it runs on the built-in notebook image; the job ran on {made['image']} (take it with --image)")
+    for line in made["missing"]:
+        render.say(f"not there: {line}")
     return 0 if args.no_wait else _settle(client, args.name, "Running")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from appliance.client import Client
@@ -59,6 +59,24 @@ def clean(text: str) -> str:
 def one_line(message: str) -> str:
     """A message with its next step, which stands on a line of its own, on one line."""
     return "; ".join(line.strip() for line in message.splitlines())
+
+
+def detail(phase: str, message: str) -> str:
+    """What a message tells beside the phase: nothing, where it only says the phase again."""
+    return "" if message.lower() == phase.lower() else message
+
+
+def phase(row: Mapping[str, Any]) -> str:
+    """A run or a job as `PHASE` or `PHASE: MESSAGE`."""
+    told = detail(row["phase"], row["message"])
+    return f"{row['phase']}: {told}" if told else str(row["phase"])
+
+
+def took(row: Mapping[str, Any]) -> str:
+    """How long a run or a job took, or takes so far; `-` for one that has not begun."""
+    if not row["started"]:
+        return "-"
+    return duration((row["finished"] or time.time()) - row["started"])
 
 
 def age(then: float | None, now: float | None = None) -> str:

@@ -1,45 +1,67 @@
-"""`appliance workflow ...`: running, following and canceling."""
+"""`appliance workflow ...`: run a workflow; show, follow, cancel, resume and replay its runs."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from appliance import wire
 from appliance.cli import get, render
 from appliance.cli.declare import apply_file
-from appliance.cli.logs import FIRST
+from appliance.cli.follow import follow
 from appliance.client import Client
 from appliance.errors import UsageError
 
-FINAL = frozenset({"Succeeded", "Failed", "Error", "Canceled"})
-POLL_S = 0.3
+EXIT_CODES = "Exit code 0: the run succeeded; 1: it did not; 130: Ctrl-C, which leaves it running."
+MORE = {
+    "resume": "Jobs that succeeded are taken over with their outputs; the others run, with the spec of then, and one "
+    "that had begun with the inputs it had. Possible for `keep_capsules_days` after a failure; after a cancel, where "
+    "no volume is missing.",
+    "replay": "Every dataset input is the version that was read then, every image the one that ran then by its "
+    "content; the cache is left out. Refused, in words, where one of them is gone.",
+}
+RUN = "WORKFLOW.NUMBER, or WORKFLOW for its newest run"
 
 
 def configure_workflow(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    run = verbs.add_parser("run", help="run a workflow: a spec file, or one that is declared")
-    run.add_argument("workflow", metavar="FILE|NAME")
-    run.add_argument("--name", help="name for a spec file; else its stem")
-    run.add_argument("--input", action="append", default=[], metavar="NAME=VALUE", help="string, or dataset reference")
-    run.add_argument("--input-path", help="YAML or JSON file of inputs, as Gradient's --inputPath")
+    text = "run a workflow: a spec file, which is declared by it, or one that is declared already"
+    run = verbs.add_parser("run", help=text, description=f"{text}; follow it to its end", epilog=EXIT_CODES)
+    run.add_argument("workflow", metavar="FILE|NAME", help="`-`: the file is read from stdin")
+    run.add_argument("--name", help="the workflow's name, for a spec file that has none; else the file's stem")
+    run.add_argument(
+        "--input", action="append", default=[], metavar="NAME=VALUE",
+        help="an input that the workflow declares: a text, or NAME[:VERSION] of a dataset; may be repeated",
+    )  # fmt: skip
+    run.add_argument("--input-path", metavar="FILE", help="YAML or JSON file of inputs, as Gradient's --inputPath")
+    run.add_argument(
+        "--no-cache", action="store_true", help="run every job, also one whose outputs an equal job has made before"
+    )
     run.add_argument("-d", "--detach", action="store_true", help="print the run's name and return")
     run.set_defaults(run=run_run)
-    runs = verbs.add_parser("runs", help="the runs of a workflow, newest first")
-    runs.add_argument("workflow")
+    text = "the runs of a workflow, newest first"
+    runs = verbs.add_parser("runs", help=text, description=text)
+    runs.add_argument("workflow", metavar="WORKFLOW")
     runs.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table")
     runs.set_defaults(run=run_runs)
     for verb, text, function in (
-        ("show", "one run and its jobs", run_show),
-        ("cancel", "stop a run", run_cancel),
-        ("follow", "log lines and phases of a run until it ends", run_follow),
+        ("show", "one run and its jobs: phase, time, and why", run_show),
+        ("follow", "log lines (stdout) and phases (stderr) of a run until it ends", run_follow),
+        ("cancel", "stop a run: what runs is stopped, what waits never starts", run_cancel),
+        ("resume", "a new run that goes on where this one failed or was canceled", run_resume),
+        ("replay", "a new run of all jobs on the exact inputs and images of this one", run_replay),
     ):
-        added = verbs.add_parser(verb, help=text)
-        added.add_argument("run_name", metavar="RUN", help="WORKFLOW.NUMBER, or WORKFLOW for its newest run")
+        more = f"{text}. {MORE[verb]}" if verb in MORE else text
+        epilog = EXIT_CODES if verb in ("follow", "resume", "replay") else None
+        added = verbs.add_parser(verb, help=text, description=more, epilog=epilog)
+        added.add_argument("run_name", metavar="RUN", help=RUN)
         added.set_defaults(run=function)
+        if verb == "show":
+            added.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table")
+        elif verb in ("resume", "replay"):
+            added.add_argument("-d", "--detach", action="store_true", help="print the new run's name and return")
 
 
 def run_run(args: argparse.Namespace) -> int:
@@ -50,7 +72,10 @@ def run_run(args: argparse.Namespace) -> int:
         if len(changes) != 1:
             raise UsageError(f"the file declares {len(changes)} workflows, not one", where=name)
         name = changes[0]["name"]
-    row = client.start_run(name, _inputs(client, name, args))
+    return _begun(client, client.start_run(name, _inputs(client, name, args), cache=not args.no_cache), args)
+
+
+def _begun(client: Client, row: wire.Run, args: argparse.Namespace) -> int:
     if args.detach:
         print(row["name"])
         return 0
@@ -63,14 +88,25 @@ def run_runs(args: argparse.Namespace) -> int:
     if args.output != "table":
         render.data(rows, args.output)
         return 0
-    header, row, empty = get.TABLES["runs"]
+    header, row, _ = get.TABLES["runs"]
+    empty = f"no runs of {args.workflow}: `appliance workflow run {args.workflow}`"
     render.table(header, [row(item) for item in rows], empty=empty)
     return 0
 
 
 def run_show(args: argparse.Namespace) -> int:
-    args.kind, args.name, args.output = "runs", args.run_name, "table"
+    args.kind, args.name = "runs", args.run_name
     return get.run(args)
+
+
+def run_resume(args: argparse.Namespace) -> int:
+    client = render.client()
+    return _begun(client, client.act("runs", args.run_name, "resume"), args)
+
+
+def run_replay(args: argparse.Namespace) -> int:
+    client = render.client()
+    return _begun(client, client.act("runs", args.run_name, "replay"), args)
 
 
 def run_cancel(args: argparse.Namespace) -> int:
@@ -81,29 +117,6 @@ def run_cancel(args: argparse.Namespace) -> int:
 
 def run_follow(args: argparse.Namespace) -> int:
     return follow(render.client(), args.run_name)
-
-
-def follow(client: Client, name: str) -> int:
-    """Log lines to stdout and phases to stderr until the run has ended. 0 if it succeeded, else 1."""
-    told: dict[str, str] = {}
-    seq = 0
-    while True:
-        run = client.get("runs", name)
-        name = run["name"]
-        while lines := client.logs(kind="run", name=name, after=seq or FIRST, limit=1000):
-            for line in lines:
-                print(f"{line['part']} | {render.clean(line['line'])}")
-            seq = lines[-1]["seq"]
-        sys.stdout.flush()
-        for job in run["jobs"]:
-            now = f"{job['phase']}" + (f": {job['message']}" if job["message"] else "")
-            if told.get(job["name"], "Pending") != now:
-                render.say(f"{name} {job['name']}: {now}")
-                told[job["name"]] = now
-        if run["phase"] in FINAL:
-            render.say(f"{name}: {run['phase']}" + (f": {run['message']}" if run["message"] else ""))
-            return 0 if run["phase"] == "Succeeded" else 1
-        time.sleep(POLL_S)
 
 
 def _inputs(client: Client, workflow: str, args: argparse.Namespace) -> Mapping[str, Any]:

@@ -15,7 +15,13 @@ from appliance.errors import Conflict, UsageError
 from appliance.spec.load import load_text, parse
 from appliance.state import events, resources, runs, spec_files
 
-PLURALS = {"notebooks": "notebook", "workflows": "workflow", "deployments": "deployment", "datasets": "dataset"}
+PLURALS = {
+    "notebooks": "notebook",
+    "workflows": "workflow",
+    "deployments": "deployment",
+    "datasets": "dataset",
+    "repositories": "repository",
+}
 HOLDS_DATA = frozenset({"notebook", "dataset"})
 
 
@@ -26,15 +32,15 @@ def routes(parts: Parts) -> list[Route]:
     def document(resource: resources.Resource, *, full: bool = False) -> wire.Item:
         return views.item(resource, front_door=parts.settings.url, problems=problems(), full=full)
 
-    def listing(kind: str) -> Route:
+    def listing(plural: str, kind: str) -> Route:
         async def endpoint(_: Request) -> Response:
             found, wrong = resources.every(parts.db.read, kind), problems()
             items = [views.item(row, front_door=parts.settings.url, problems=wrong) for row in found]
             return JSONResponse({"items": items})
 
-        return Route(f"/v1/{kind}s", endpoint, methods=["GET"])
+        return Route(f"/v1/{plural}", endpoint, methods=["GET"])
 
-    def one(kind: str) -> Route:
+    def one(plural: str, kind: str) -> Route:
         async def endpoint(request: Request) -> Response:
             resource = resources.get(parts.db.read, kind, request.path_params["name"])
             if request.method == "GET":
@@ -42,7 +48,7 @@ def routes(parts: Parts) -> list[Route]:
             await _delete(parts, resource, request.query_params.get("confirm", ""))
             return Response(status_code=202)
 
-        return Route(f"/v1/{kind}s/{{name}}", endpoint, methods=["GET", "DELETE"])
+        return Route(f"/v1/{plural}/{{name}}", endpoint, methods=["GET", "DELETE"])
 
     def switch(kind: str, verb: str, desired: str) -> Route:
         async def endpoint(request: Request) -> Response:
@@ -91,8 +97,8 @@ def routes(parts: Parts) -> list[Route]:
 
     return [
         Route("/v1/apply", apply_text, methods=["POST"]),
-        *(listing(kind) for kind in PLURALS.values()),
-        *(one(kind) for kind in PLURALS.values()),
+        *(listing(plural, kind) for plural, kind in PLURALS.items()),
+        *(one(plural, kind) for plural, kind in PLURALS.items()),
         *(switch(kind, "start", "running") for kind in ("notebook", "deployment")),
         *(switch(kind, "stop", "stopped") for kind in ("notebook", "deployment")),
         Route("/v1/deployments/{name}/scale", scale, methods=["POST"]),

@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
+import json
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from appliance import wire
+from appliance import apply, wire
 from appliance.api import requests, views
 from appliance.api.parts import Parts
-from appliance.errors import NotFound
-from appliance.state import resources, runs
-from appliance.workflows import submit
+from appliance.errors import ApplianceError, Conflict, NotFound
+from appliance.spec.load import load_text
+from appliance.state import capsules, events, resources, runs
+from appliance.state.db import Connection
+from appliance.workflows import again, capsule, submit
+from appliance.workflows.declared import declared_jobs
+from appliance.workflows.opening import fill_workspace
 
 
 def routes(parts: Parts) -> list[Route]:
     async def listing(request: Request) -> Response:
         limit = requests.count(request, "limit", 100, most=1000)
         rows = runs.newest(parts.db.read, workflow=request.query_params.get("workflow", ""), limit=limit)
-        return JSONResponse({"items": [views.run(row) for row in rows]})
+        return JSONResponse({"items": [views.run(row, parent=_name(parts.db.read, row.parent)) for row in rows]})
 
     async def one(request: Request) -> Response:
-        row = find(parts, request.path_params["name"])
-        return JSONResponse(views.run(row, runs.jobs(parts.db.read, row.id)))
+        return JSONResponse(_whole(parts, find(parts, request.path_params["name"])))
 
     async def start(request: Request) -> Response:
         asked = await requests.body(request, wire.RunRequest)
         workflow = resources.get(parts.db.read, "workflow", request.path_params["name"])
         row = submit.start_run(
-            parts.db, workflow, workflow.name, workflow.spec, asked.get("inputs", {}), now=parts.clock()
+            parts.db,
+            workflow,
+            workflow.name,
+            workflow.spec,
+            asked.get("inputs", {}),
+            now=parts.clock(),
+            cache=asked.get("cache", True),
         )
-        parts.hint("run", row.id)
-        return JSONResponse(views.run(row), 201)
+        return _begun(row)
 
     async def cancel(request: Request) -> Response:
         row = find(parts, request.path_params["name"])
@@ -39,12 +49,86 @@ def routes(parts: Parts) -> list[Route]:
         parts.hint("run", row.id)
         return JSONResponse(views.run(runs.get(parts.db.read, row.id)), 202)
 
+    async def resume(request: Request) -> Response:
+        row = again.resume_run(parts.db, find(parts, request.path_params["name"]), now=parts.clock())
+        return _begun(row)
+
+    async def replay(request: Request) -> Response:
+        row = find(parts, request.path_params["name"])
+        return _begun(await again.replay_run(parts.db, parts.rooms.images, row, now=parts.clock()))
+
+    def _begun(row: runs.Run) -> Response:
+        parts.hint("run", row.id)
+        return JSONResponse(views.run(row, parent=_name(parts.db.read, row.parent)), 201)
+
+    async def notebook(request: Request) -> Response:
+        asked = await requests.body(request, wire.JobNotebookRequest)
+        row = find(parts, request.path_params["name"])
+        made = await _open_capsule(parts, row, request.path_params["job"], asked["name"], asked.get("image", ""))
+        return JSONResponse(made, 201)
+
     return [
         Route("/v1/runs", listing, methods=["GET"]),
         Route("/v1/runs/{name}", one, methods=["GET"]),
         Route("/v1/runs/{name}/cancel", cancel, methods=["POST"]),
+        Route("/v1/runs/{name}/resume", resume, methods=["POST"]),
+        Route("/v1/runs/{name}/replay", replay, methods=["POST"]),
+        Route("/v1/runs/{name}/jobs/{job}/notebook", notebook, methods=["POST"]),
         Route("/v1/workflows/{name}/runs", start, methods=["POST"]),
     ]
+
+
+async def _open_capsule(parts: Parts, run: runs.Run, job: str, name: str, image: str) -> wire.JobNotebook:
+    """The notebook is declared stopped, filled, and only then started; one that cannot be filled is taken back.
+
+    Raises NotFound, Conflict, SpecError, NoSpace.
+    """
+    capsule.find(parts.db.read, run, job)
+    if resources.find(parts.db.read, "notebook", name):
+        raise Conflict(f"there is a notebook {name!r} already", hint="choose another name")
+    document = {"kind": "notebook", "name": name, **({"image": image} if image else {})}
+    loaded = load_text(json.dumps(document), file=f"{run.workflow}.{run.number}/{job}")
+    now = parts.clock()
+    with parts.db.write() as db:
+        (applied,) = apply.apply(parts.db, loaded, source="cli", now=now)
+        resources.set_desired(db, applied.uid, "stopped", now=now)
+    try:
+        report = await fill_workspace(parts.rooms, parts.workspaces, applied.uid, run, job)
+    except ApplianceError:
+        apply.delete(parts.db, "notebook", name, source="cli", now=parts.clock())
+        parts.hint("notebook", applied.uid)
+        raise
+    with parts.db.write() as db:
+        resources.set_desired(db, applied.uid, "running", now=parts.clock())
+        told = f"holds what is kept of {run.workflow}.{run.number}/{job}"
+        events.record(db, "notebook", name, "Opened", told, now=parts.clock())
+    parts.hint("notebook", applied.uid)
+    made = resources.get(parts.db.read, "notebook", name)
+    return wire.JobNotebook(
+        notebook=views.item(made, front_door=parts.settings.url, problems={}, full=True),
+        reason=report.reason,
+        image=report.image_name,
+        inputs=list(report.inputs),
+        outputs=list(report.outputs),
+        missing=list(report.missing),
+    )
+
+
+def _whole(parts: Parts, row: runs.Run) -> wire.Run:
+    db = parts.db.read
+    kept = [capsule.job for capsule in capsules.every(db, run=row.id)]
+    return views.run(row, runs.jobs(db, row.id), declared_jobs(row), parent=_name(db, row.parent), capsules=kept)
+
+
+def _name(db: Connection, run_id: str) -> str:
+    """`WORKFLOW.NUMBER`; empty where there is no such run any more."""
+    if not run_id:
+        return ""
+    try:
+        found = runs.head(db, run_id)
+    except NotFound:
+        return ""
+    return f"{found.workflow}.{found.number}"
 
 
 def find(parts: Parts, name: str) -> runs.Run:

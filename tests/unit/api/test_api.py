@@ -29,6 +29,7 @@ from appliance.storage.room import Room
 from appliance.telemetry.telemetry import Telemetry
 from appliance.telemetry.types import LogLine, LogQuery
 from appliance.vault.secrets import Secrets
+from appliance.workflows.rooms import Rooms
 from tests.conftest import Clock
 
 pytestmark = pytest.mark.anyio
@@ -72,6 +73,7 @@ class House:
             space=SpaceReports(self.db, store, Room(store, home, low=0, reserve=0), low=0, clock=clock),
             backups=cast(Backups, None),
             notebooks=cast(NotebookController, None),
+            rooms=cast(Rooms, None),
             hint=lambda kind, uid: self.hints.append(kind),
             clock=clock,
             started=clock(),

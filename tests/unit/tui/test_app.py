@@ -59,7 +59,7 @@ class FakeClient:
         self.asked.append((verb, kind, name))
         if self.refuse:
             raise Conflict(f"no {HOSTILE}", hint="wait")
-        return {}
+        return {"name": "train.2"} if verb in ("resume", "replay") else {}
 
     def history(self, name: str) -> Any:
         return []
@@ -218,6 +218,33 @@ async def test_start_and_stop_act_on_the_row_and_a_refusal_is_told(app: Applianc
         client.refuse = True
         await pilot.press("s")
         await shows(pilot, app, HOSTILE)
+
+
+async def test_a_run_is_resumed_and_replayed_and_the_new_one_is_named(app: ApplianceApp, client: FakeClient) -> None:
+    ended = {"started": time.time() - 50, "finished": time.time()}
+    client.rows["runs"] = [
+        {**item("train.1", "Failed"), **ended, "message": "a: exit code 1"},
+        {**item("train.0", "Canceled"), **ended, "message": "canceled"},
+    ]
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await on(pilot, app, "runs")
+        shown = text_of(app)
+        assert "a: exit code 1" in shown
+        assert "canceled" not in shown, "the phase says it"
+        assert "e resume" in shown
+        assert "y replay" in shown
+        await pilot.press("e")
+        await shows(pilot, app, "resume of train.1: run train.2 has started")
+        await pilot.press("y")
+        await shows(pilot, app, "replay of train.1: run train.2 has started")
+        assert client.asked == [("resume", "runs", "train.1"), ("replay", "runs", "train.1")]
+        client.refuse = True
+        await pilot.press("e")
+        await shows(pilot, app, HOSTILE)
+        await pilot.press("question_mark")
+        await at_rest(pilot, app)
+        assert isinstance(app.screen, TextScreen)
+        assert "replay" in text_of(app)
 
 
 async def test_an_action_of_another_screen_does_nothing_here(app: ApplianceApp, client: FakeClient) -> None:
