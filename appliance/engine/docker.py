@@ -7,6 +7,7 @@ import math
 import shutil
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -251,8 +252,18 @@ class Engine:
 
     async def _inspect_network(self) -> Mapping[str, Any] | None:
         def work(api: docker.APIClient) -> Mapping[str, Any] | None:
+            named = [network for network in api.networks(names=[self.network]) if network["Name"] == self.network]
+            named.sort(key=lambda network: str(network["Created"]))
+            # The engine lets two make the same name at once, which then means neither: a daemon that was killed
+            # meanwhile, and the next one.
+            for younger in named[1:]:
+                if (younger.get("Labels") or {}).get(PREFIX + "instance") == self.instance:
+                    with suppress(docker.errors.NotFound):
+                        api.remove_network(younger["Id"])
+            if not named:
+                return None
             try:
-                found: Mapping[str, Any] = api.inspect_network(self.network)
+                found: Mapping[str, Any] = api.inspect_network(named[0]["Id"])
                 return found
             except docker.errors.NotFound:
                 return None

@@ -193,6 +193,17 @@ async def test_a_network_that_was_pruned_comes_back(engine: Engine, base_image: 
     assert found.state == "running"
 
 
+async def test_of_two_networks_made_at_once_one_is_left(engine: Engine, base_image: str) -> None:
+    await engine.ensure_network()
+    (first,) = await engine.client.call(lambda api: api.networks(names=[engine.network]))
+    labels = first["Labels"]
+    await engine.client.call(lambda api: api.create_network(engine.network, labels=labels, check_duplicate=False))
+    await engine.ensure_network()
+    left = await engine.client.call(lambda api: api.networks(names=[engine.network]))
+    assert [network["Id"] for network in left] == [first["Id"]]
+    assert (await running(engine, spec(engine))).state == "running"
+
+
 async def test_mounts_are_what_they_say(engine: Engine, base_image: str, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
