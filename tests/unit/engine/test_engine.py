@@ -26,7 +26,9 @@ SPEC = ContainerSpec(name="appliance-0badcafe-run-w.1-a", image="a:1", labels=OW
 @pytest.fixture
 def fake(tmp_path: Path) -> Iterator[FakeEngine]:
     with fake_engine(tmp_path / "docker.sock") as server:
-        server.answers["GET /networks/appliance-0badcafe"] = (200, {"IPAM": {"Config": [{"Gateway": "172.19.0.1"}]}})
+        named = {"Id": "n1", "Name": "appliance-0badcafe", "Created": "2026-01-01T00:00:00Z"}
+        server.answers["GET /networks"] = (200, [named])
+        server.answers["GET /networks/n1"] = (200, {"IPAM": {"Config": [{"Gateway": "172.19.0.1"}]}})
         yield server
 
 
