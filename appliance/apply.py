@@ -14,8 +14,8 @@ from appliance.spec.load import Loaded
 from appliance.state import events, resources
 from appliance.state.db import Connection, Database
 
-PASSIVE = frozenset({"workflow", "dataset", "repository"})
-"""Kinds without a container of their own: they are ready as soon as they are declared."""
+PASSIVE = frozenset({"workflow", "dataset"})
+"""Kinds that nobody has to do anything for: they are ready as soon as they are declared."""
 
 REMOVED = "removed:"
 """Source prefix of what a file declared that is gone."""
@@ -67,6 +67,9 @@ def _put(db: Connection, spec: Loaded, source: str, now: float) -> Applied:
         change = "updated"
     if spec.kind in PASSIVE:
         resources.set_status(db, resource.uid, generation=resource.generation, phase="Ready")
+    elif spec.kind == "repository" and change != "unchanged":  # a push before the first look starts nothing
+        unseen = "not looked at yet"
+        resources.set_status(db, resource.uid, generation=resource.generation, phase="Pending", message=unseen)
     return Applied(spec.kind, spec.name, resource.uid, change, tuple(warnings))
 
 

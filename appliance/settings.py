@@ -50,7 +50,7 @@ SETTINGS = (
     Setting("keep_weekly", 12, "Weeks of which the newest snapshot is kept."),
     Setting("keep_monthly", 12, "Months of which the newest snapshot is kept."),
     Setting("low_space_mb", 2048, "New work waits while less is free, in MiB; at most a tenth of the disk counts."),
-    Setting("keep_cache_days", 7.0, "Days for which a workflow job's outputs are given to equal jobs; 0: never."),
+    Setting("keep_cache_days", 7.0, "Days since it was made for which a job's output is given to equal jobs; 0: none."),
     Setting("cache_max_gb", 50.0, "Disk space for such outputs in volumes, in GB; least recently used go first."),
     Setting("keep_capsules_days", 7.0, "Days for which a failed run can be resumed and looked into; 0: never."),
     Setting("reserve_mb", 512, "Disk space kept back for the appliance's own state, in MiB; 0 keeps none."),

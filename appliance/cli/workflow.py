@@ -19,8 +19,9 @@ MORE = {
     "resume": "Jobs that succeeded are taken over with their outputs; the others run, with the spec of then, and one "
     "that had begun with the inputs it had. Possible for `keep_capsules_days` after a failure; after a cancel, where "
     "no volume is missing.",
-    "replay": "Every dataset input is the version that was read then, every image the one that ran then by its "
-    "content; the cache is left out. Refused, in words, where one of them is gone.",
+    "replay": "Every dataset input is the version that was read then, every checkout the commit that was taken then, "
+    "every image the one that ran then by its content; the cache is left out. Refused, in words, where one of them is "
+    "gone.",
 }
 RUN = "WORKFLOW.NUMBER, or WORKFLOW for its newest run"
 
@@ -67,7 +68,7 @@ def configure_workflow(parser: argparse.ArgumentParser) -> None:
 def run_run(args: argparse.Namespace) -> int:
     client = render.client()
     name = args.workflow
-    if Path(name).exists() or name == "-":
+    if name == "-" or Path(name).is_file() or Path(name).is_fifo():  # a folder may have the name of a workflow
         changes = [change for change in apply_file(client, name, name=args.name) if change["kind"] == "workflow"]
         if len(changes) != 1:
             raise UsageError(f"the file declares {len(changes)} workflows, not one", where=name)

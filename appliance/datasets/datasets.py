@@ -17,8 +17,9 @@ from pathlib import Path
 
 import anyio
 
-from appliance.datasets import uses
-from appliance.datasets.ref import LATEST, Ref, dataset_id, dataset_uid, derived_id, parse_ref, random_id
+from appliance.datasets import finding, uses
+from appliance.datasets.finding import KIND
+from appliance.datasets.ref import LATEST, Ref, dataset_id, derived_id, parse_ref, random_id
 from appliance.datasets.sizes import Sizes
 from appliance.errors import Conflict, NotFound, StorageError, UsageError
 from appliance.spec.names import check_name
@@ -31,7 +32,6 @@ from appliance.storage.trees.copying import copy_in
 
 log = logging.getLogger(__name__)
 
-KIND = "dataset"
 ROOM = "datasets"
 VERSION_LENGTH = 7
 
@@ -98,17 +98,21 @@ class Datasets:
                 f"{ref!r} names one version, but what is written becomes a version of its own",
                 hint=f"write to {parsed.name!r}",
             )
+        mark = ""
+        if run and self.begun(ref, run=run, job=job, token=token) is None:
+            uid = self._get(parsed).uid
+            mark = await self._make_way(self._volume(uid, self._open_id(uid, run, job, token)))
         with self._db.write() as db:
             dataset = self._get(parsed)
             if dataset.deleting:
                 raise Conflict(f"dataset {dataset.name!r} is being deleted", hint="write to another dataset")
             version_id = self._open_id(dataset.uid, run, job, token)
             old = versions.find(db, dataset.uid, version_id)
-            version = old or self._row(dataset.uid, version_id, run=run, job=job, message=message, parent=parent)
+            version = old or self._row(
+                dataset.uid, version_id, run=run, job=job, message=message, parent=parent, mark=mark
+            )
             if not old:
                 versions.add(db, version)
-        if not old:  # what an abandoned attempt may have left must not show up in this one
-            await in_thread(self._store.destroy, version.volume)
         if version.committed is None and not parent:
             await in_thread(self._store.create, version.volume)
         return version
@@ -331,11 +335,7 @@ class Datasets:
     # parts
 
     def _get(self, ref: Ref) -> resources.Resource:
-        uid = dataset_uid(ref.name)
-        found = resources.find_uid(self._db.read, uid) if uid else None
-        if found and found.kind == KIND:
-            return found
-        if found := resources.find(self._db.read, KIND, ref.name):
+        if found := finding.find(self._db.read, ref):
             return found
         raise NotFound(
             f"no dataset {ref.name!r}",
@@ -360,10 +360,22 @@ class Datasets:
         raise NotFound(f"version {version.version} is gone", hint="it was abandoned, or its dataset deleted")
 
     def _row(
-        self, uid: str, version: str, *, run: str = "", job: str = "", message: str = "", parent: str = ""
+        self,
+        uid: str,
+        version: str,
+        *,
+        run: str = "",
+        job: str = "",
+        message: str = "",
+        parent: str = "",
+        mark: str = "",
     ) -> Version:
-        volume = f"{ROOM}/{uid}/{version}"
+        volume = self._volume(uid, version) + mark
         return Version(uid, version, volume, message, self._clock(), None, 0, run, job, parent)
+
+    @staticmethod
+    def _volume(uid: str, version: str) -> str:
+        return f"{ROOM}/{uid}/{version}"
 
     def _check_free(self, name: str, version: Version, used: Sequence[str]) -> None:
         alone = len(versions.of_volume(self._db.read, version.volume)) < 2
@@ -380,6 +392,17 @@ class Datasets:
         check_name("tag", tag)
         if tag == LATEST or versions.find(db, dataset, tag):
             raise Conflict(f"{tag!r} always means a version itself, it cannot be a tag", hint="use another word")
+
+    async def _make_way(self, volume: str) -> str:
+        """What an abandoned attempt may have left must not show up in the next one: it goes before there is a row, so
+        that a kill here is met again. Where it refuses to go, what to add to the name of the next one's volume.
+        """
+        try:
+            await in_thread(self._store.destroy, volume)
+        except (Conflict, StorageError) as error:
+            log.warning("volume %s stays until the next sweep: %s", volume, error)
+            return f"-{random_id(VERSION_LENGTH)}"
+        return ""
 
     async def _let_go(self, volume: str) -> None:
         """Destroy the volume unless a row still points to it. What refuses is left for a sweep: its rows are gone."""

@@ -11,7 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from appliance.datasets.ref import dataset_uid, parse_ref
+from appliance.datasets import finding
+from appliance.datasets.ref import parse_ref
 from appliance.errors import UsageError
 from appliance.state import capsules, holds, models, resources, runs, versions
 from appliance.state.db import Connection
@@ -49,10 +50,7 @@ def resolve(db: Connection, ref: str) -> Key | None:
         parsed = parse_ref(ref)
     except UsageError:
         return None
-    uid = dataset_uid(parsed.name)
-    resource = resources.find_uid(db, uid) if uid else None
-    if resource is None or resource.kind != "dataset":
-        resource = resources.find(db, "dataset", parsed.name)
+    resource = finding.find(db, parsed)
     if resource is None or parsed.is_latest:
         return None
     if versions.find(db, resource.uid, parsed.version):

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from appliance.spec.fields import Fields, read_text
 from appliance.spec.names import ENV_NAME
 from appliance.spec.problems import Mark, Problems, quoted
 from appliance.spec.refs import check_expression, check_secret
 from appliance.spec.tree import Node
 
+MOST_VARIABLES = 500
+"""Of one job."""
+MOST_TOGETHER = 512_000
+"""Of all jobs of a workflow, each of which holds those of `defaults` too."""
+MOST_BYTES = 1 << 20
+"""Of one job: names and values together. The kernel takes 2 MiB, arguments included."""
 _MAP_FORM = "write `env: {NAME: value}`"
 _LIST_FORM = "write a list: `- name: NAME` and `value: text`"
 
@@ -43,6 +51,34 @@ def read_env(fields: Fields, key: str = "env") -> dict[str, str]:
     """Either form."""
     node = fields.node(key)
     return read_env_list(fields, key) if node and isinstance(node.value, list) else read_env_map(fields, key)
+
+
+def size_of(env: Mapping[str, str]) -> int:
+    """Bytes of all names and values."""
+    return sum(len(name.encode()) + len(value.encode("utf-8", "surrogatepass")) for name, value in env.items())
+
+
+def check_amount(count: int, size: int, mark: Mark, path: str, problems: Problems) -> bool:
+    """Note a job with too many variables, or too large ones; `size` in bytes. False: it has."""
+    if count > MOST_VARIABLES:
+        message = f"makes {count:,} variables, and a job may have {MOST_VARIABLES}"
+        problems.error(mark, path, message, "put them into a file, such as one of a dataset")
+    elif size > MOST_BYTES:
+        message = f"makes variables of {size / 2**20:.1f} MiB, and those of a job may have {MOST_BYTES >> 20} MiB"
+        problems.error(mark, path, message, "put the text into a file, such as one of a dataset")
+    else:
+        return True
+    return False
+
+
+def check_together(count: int, mark: Mark, path: str, problems: Problems) -> bool:
+    """Note a workflow whose jobs up to this one have too many variables. False: they have."""
+    if count > MOST_TOGETHER:
+        message = (
+            f"is one job too many: all jobs together may have {MOST_TOGETHER:,} variables, those of `defaults` in each"
+        )
+        problems.error(mark, path, message, "write fewer variables, or split the workflow")
+    return count <= MOST_TOGETHER
 
 
 def read_value_text(node: Node, path: str, problems: Problems) -> str:

@@ -51,6 +51,7 @@ class Reading:
     mark: Mark
     action: Action | None
     env: dict[str, str]
+    env_mark: Mark
     needs: dict[str, tuple[str, Mark]]
     """Job -> path and place of its mention."""
     inputs: dict[str, Alias | Value]
@@ -79,6 +80,7 @@ def read_job(name: str, path: str, mark: Mark, node: Node, problems: Problems) -
         mark=mark,
         action=read_action(fields, inputs, outputs) if isinstance(node.value, dict) else None,
         env=env,
+        env_mark=fields.key_mark("env"),
         needs=_needs(fields),
         inputs=inputs,
         input_marks=input_marks,

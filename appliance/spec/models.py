@@ -295,6 +295,10 @@ class Repository(Model):
     interval_s: float = 60.0
     webhook: str = ""
     """`secret:NAME` of the key that a push notification is signed with; empty: none is taken."""
+    secrets: tuple[str, ...] = ()
+    """Names of the secrets and registry credentials that its workflows may use; `password` is not among them."""
+    deployments: tuple[str, ...] = ()
+    """Names of the deployments that its workflows may make and change."""
 
 
 Spec = Workflow | Deployment | Notebook | Dataset | Repository

@@ -12,7 +12,7 @@ _DATASET = re.compile(rf"(?:{NAME.pattern}/)?{NAME.pattern}(?P<version>:{NAME.pa
 _WORKFLOW_ALIAS = re.compile(rf"workflow\.inputs\.({PART.pattern})", re.ASCII)
 _JOB_ALIAS = re.compile(rf"({PART.pattern})\.outputs\.({PART.pattern})", re.ASCII)
 _SECRET = re.compile(r"secret:(.*)", re.IGNORECASE | re.DOTALL)
-_SECRET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
+SECRET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _IMAGE = re.compile(r"[^\s-]\S{0,511}")
 _VARIABLE = re.compile(r"\$\{?[A-Za-z_]")
 _GIT_ADDRESS = re.compile(r"(?:https?|git)://[^\s/]+/\S+")
@@ -88,7 +88,7 @@ def check_secret(text: str, mark: Mark, path: str, problems: Problems, *, requir
         if required and text:
             hint = "`appliance secret set NAME`, then write secret:NAME here"
             problems.error(mark, path, "must be a secret, not the value itself", hint)
-    elif not _SECRET_NAME.fullmatch(match[1]):
+    elif not SECRET_NAME.fullmatch(match[1]):
         hint = "write secret:NAME without spaces; letters, digits, `_`, `.` and `-`"
         problems.error(mark, path, f"{quoted(text)} names no secret", hint)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
-from appliance.spec.fields import Fields
+from appliance.spec.fields import Fields, read_text
 from appliance.spec.models import Repository
+from appliance.spec.names import NAME, NAME_RULE
 from appliance.spec.notebook import whole_file
 from appliance.spec.problems import Problems, quoted
-from appliance.spec.refs import check_git_url
+from appliance.spec.refs import SECRET_NAME, check_git_url
 from appliance.spec.sources import read_secret
 from appliance.spec.tree import Node
 
@@ -24,6 +25,8 @@ _HINTS = {
     "path": "workflows are read from `.gradient/workflows` in it",
     "poll": "write `interval`, such as 5m",
     "token": "write `password: secret:NAME`",
+    "secret": "write `secrets: [NAME]`",
+    "deployment": "write `deployments: [NAME]`",
 }
 
 
@@ -37,9 +40,30 @@ def read_repository(name: str, root: Node, problems: Problems) -> Repository | N
         password=read_secret(top, "password"),
         interval_s=top.seconds("interval", default=INTERVAL_S, least=LEAST_INTERVAL_S, most=MOST_INTERVAL_S),
         webhook=read_secret(top, "webhook"),
+        secrets=_names(top, "secrets", SECRET_NAME, "TOKEN", "names no secret", "use letters, digits and `_`"),
+        deployments=_names(
+            top, "deployments", NAME, "digits", "cannot be the name of a deployment", f"use {NAME_RULE}"
+        ),
     )
     top.close(_HINTS)
     return None if problems.errors else found
+
+
+def _names(top: Fields, key: str, pattern: re.Pattern[str], example: str, message: str, hint: str) -> tuple[str, ...]:
+    """What its workflows are given, each by its name: there is no word for all."""
+    found: dict[str, None] = {}
+    given = top.node(key)
+    one = given.value if given and isinstance(given.value, str) and pattern.fullmatch(given.value) else example
+    for path, node in top.items(key, what=f"a list of {key}", hint=f"such as `{key}: [{one}]`"):
+        name = read_text(node, path, top.problems)
+        bare = name[len("secret:") :] if name.lower().startswith("secret:") else ""
+        if name and not pattern.fullmatch(name):
+            instead = f"write {bare}" if pattern.fullmatch(bare) else hint
+            top.problems.error(node.mark, path, f"{quoted(name)} {message}", instead)
+        elif name in found:
+            top.problems.error(node.mark, path, f"{quoted(name)} is named already")
+        found[name] = None
+    return tuple(found)
 
 
 def _url(top: Fields) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, cast
 
-from appliance.spec.env import read_env_map
+from appliance.spec.env import check_amount, check_together, read_env_map, size_of
 from appliance.spec.fields import Fields
 from appliance.spec.jobs import Reading, check_part, read_job, read_timeout, read_value
 from appliance.spec.links import Jobs, check_links
@@ -54,6 +54,7 @@ def read_workflow(name: str, root: Node, problems: Problems) -> Workflow | None:
     top.close(_TOP_HINTS)
     names = check_links(jobs, inputs, problems)
     _check_circle(jobs, triggers, problems)
+    _check_env(jobs, env, problems)
     if problems.errors:
         return None
     return Workflow(
@@ -122,11 +123,31 @@ def _check_circle(jobs: Jobs, triggers: Triggers, problems: Problems) -> None:
                 problems.error(job.mark, path, message, "write another dataset, or remove it from `on.dataset`")
 
 
+def _check_env(jobs: Jobs, defaults: dict[str, str], problems: Problems) -> None:
+    """Each job, and each job that a matrix makes, has all its variables in memory."""
+    together = 0
+    for job in jobs.values():
+        env = {**defaults, **job.env}
+        size = size_of(env)
+        if not check_amount(len(env), size, job.env_mark, child_path(job.path, "env"), problems):
+            continue
+        together += len(env) * max(1, len(job.matrix)) + sum(map(len, job.matrix))
+        if not check_together(together, job.mark, job.path, problems):
+            break
+        for values in job.matrix:
+            more = size_of(values) - size_of({name: env[name] for name in values if name in env})
+            path = child_path(job.path, "strategy")
+            if not check_amount(len(env | values), size + more, job.matrix_mark, path, problems):
+                break
+
+
 def _defaults(top: Fields) -> tuple[dict[str, str], str, tuple[str, ...]]:
     defaults = top.map("defaults")
     if defaults is None:
         return {}, "", ()
     env = read_env_map(defaults)
+    if not check_amount(len(env), size_of(env), defaults.key_mark("env"), defaults.at("env"), defaults.problems):
+        env = {}  # said once, and not at every job
     machine = ""
     registries: tuple[str, ...] = ()
     if resources := defaults.map("resources"):

@@ -26,6 +26,16 @@ class Capsule:
     """Output -> document of the volume with what the job had written."""
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a capsule keeps from being destroyed: all but its texts, which are long and which few want."""
+
+    run: str
+    job: str
+    inputs: dict[str, Any]
+    outputs: dict[str, Any]
+
+
 def put(db: Connection, capsule: Capsule) -> None:
     """One that exists is replaced."""
     db.execute(
@@ -46,13 +56,18 @@ def find(db: Connection, run: str, job: str) -> Capsule | None:
     return _capsule(row) if row else None
 
 
-def every(db: Connection, *, run: str = "", or_naming: bool = False) -> list[Capsule]:
+def has(db: Connection, run: str, job: str) -> bool:
+    return db.execute("SELECT 1 FROM capsules WHERE run = ? AND job = ?", (run, job)).fetchone() is not None
+
+
+def every(db: Connection, *, run: str = "", or_naming: bool = False) -> list[Held]:
     """Newest first; those of one run, or also those with an input of that run."""
     rows = db.execute(
-        "SELECT * FROM capsules WHERE ? = '' OR run = ? OR (? AND instr(inputs, ?)) ORDER BY created DESC, rowid DESC",
+        "SELECT run, job, inputs, outputs FROM capsules WHERE ? = '' OR run = ? OR (? AND instr(inputs, ?))"
+        " ORDER BY created DESC, rowid DESC",
         (run, run, or_naming, run),
     )
-    return [_capsule(row) for row in rows]
+    return [Held(row["run"], row["job"], json.loads(row["inputs"]), json.loads(row["outputs"])) for row in rows]
 
 
 def touch(db: Connection, run: str, job: str, now: float) -> None:
@@ -68,6 +83,17 @@ def remove(db: Connection, run: str, job: str) -> bool:
 def expire(db: Connection, before: float) -> int:
     """Remove those made before that time. How many those were."""
     return db.execute("DELETE FROM capsules WHERE created < ?", (before,)).rowcount
+
+
+def thin(db: Connection, most: int) -> int:
+    """Remove all but the newest ones of each workflow, so many of them. How many those were."""
+    return db.execute(
+        "DELETE FROM capsules WHERE rowid IN (SELECT id FROM ("
+        "SELECT capsules.rowid AS id, row_number() OVER"
+        " (PARTITION BY runs.workflow_uid ORDER BY capsules.created DESC, capsules.rowid DESC) AS place"
+        " FROM capsules JOIN runs ON runs.id = capsules.run) WHERE place > ?)",
+        (most,),
+    ).rowcount
 
 
 def _capsule(row: Row) -> Capsule:

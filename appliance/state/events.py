@@ -49,5 +49,13 @@ def newest(db: Connection, *, kind: str = "", name: str = "", limit: int = 100) 
     return [_event(row) for row in reversed(rows.fetchall())]
 
 
+def last(db: Connection, kind: str, name: str, reason: str) -> Event | None:
+    """The newest one of this reason."""
+    row = db.execute(
+        "SELECT * FROM events WHERE kind = ? AND name = ? AND reason = ? ORDER BY id DESC LIMIT 1", (kind, name, reason)
+    ).fetchone()
+    return _event(row) if row else None
+
+
 def _event(row: Row) -> Event:
     return Event(**{key: row[key] for key in row.keys()})  # noqa: SIM118 -- a Row iterates over values

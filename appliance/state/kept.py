@@ -24,7 +24,7 @@ def take_over(db: Connection, run_id: str, job: Job) -> None:
     """Make the Pending job of the same name what `job` is: it has ended, in another run, and is not run again."""
     db.execute(
         "UPDATE jobs SET phase = ?, message = ?, finished = ?, inputs = ?, outputs = ?, image = ?, cache_key = ?,"
-        " reused = ? WHERE run = ? AND name = ? AND phase = 'Pending'",
+        " reused = ?, commit_id = ? WHERE run = ? AND name = ? AND phase = 'Pending'",
         (
             job.phase,
             job.message,
@@ -34,17 +34,46 @@ def take_over(db: Connection, run_id: str, job: Job) -> None:
             job.image,
             job.cache_key,
             job.reused,
+            job.commit_id,
             run_id,
             job.name,
         ),
     )
 
 
-def pin(db: Connection, run_id: str, name: str, *, pins: Mapping[str, Any], image: str = "") -> None:
-    """What a job that has not begun is given, whatever its spec says; and its image's digest, where a replay asks."""
+def pin(
+    db: Connection, run_id: str, name: str, *, pins: Mapping[str, Any], image: str = "", commit_id: str = ""
+) -> None:
+    """What a job that has not begun is given, whatever its spec says; its image's digest, its checkout's commit.
+
+    Empty: what its spec says.
+    """
     db.execute(
-        "UPDATE jobs SET pins = ?, image = ? WHERE run = ? AND name = ?", (json.dumps(pins), image, run_id, name)
+        "UPDATE jobs SET pins = ?, image = ?, commit_id = ? WHERE run = ? AND name = ?",
+        (json.dumps(pins), image, commit_id, run_id, name),
     )
+
+
+def by_run(db: Connection) -> dict[str, list[dict[str, Any]]]:
+    """Inputs, outputs and pins, with a volume in them, of the jobs of each run that is over and kept; oldest first."""
+    rows = db.execute(
+        "SELECT jobs.run, jobs.inputs, jobs.outputs, jobs.pins FROM runs JOIN jobs ON jobs.run = runs.id"
+        " WHERE kept AND runs.finished IS NOT NULL"
+        " AND instr(jobs.inputs || jobs.outputs || jobs.pins, '\"volume\"') ORDER BY runs.finished, runs.rowid"
+    )
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["run"], []).extend(json.loads(row[key]) for key in ("inputs", "outputs", "pins"))
+    return found
+
+
+def of_open(db: Connection) -> list[dict[str, Any]]:
+    """The same of the runs that are not over."""
+    rows = db.execute(
+        "SELECT inputs, outputs, pins FROM jobs WHERE run IN (SELECT id FROM runs WHERE finished IS NULL)"
+        " AND instr(inputs || outputs || pins, '\"volume\"')"
+    )
+    return [json.loads(row[key]) for row in rows for key in ("inputs", "outputs", "pins")]
 
 
 def documents(db: Connection, text: str = "", *, but: str = "") -> list[dict[str, Any]]:

@@ -218,6 +218,7 @@ ALTER TABLE jobs ADD COLUMN cache_key TEXT NOT NULL DEFAULT '';
 ALTER TABLE jobs ADD COLUMN reused TEXT NOT NULL DEFAULT '';
 ALTER TABLE jobs ADD COLUMN begun TEXT NOT NULL DEFAULT '';
 ALTER TABLE jobs ADD COLUMN pins TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE jobs ADD COLUMN commit_id TEXT NOT NULL DEFAULT '';
 CREATE INDEX jobs_active ON jobs (phase, run) WHERE phase IN ('Starting', 'Running');
 CREATE INDEX runs_by_workflow ON runs (workflow, number);
 CREATE INDEX runs_kept ON runs (kept) WHERE kept;

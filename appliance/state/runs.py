@@ -45,6 +45,18 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Ahead:
+    """A run that is not over, as little of it as a newer one of its workflow has to know."""
+
+    id: str
+    workflow_uid: str
+    workflow: str
+    number: int
+    cancel: bool
+    finished: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One node of a run. `container` is the engine's name for its container, set before that is created."""
 
@@ -72,6 +84,9 @@ class Job:
     """What an action of the daemon's own has set going and waits for, in its own words; empty: nothing yet."""
     pins: dict[str, Any] = field(default_factory=dict)
     """Input -> document that it is given whatever its spec says: of a run that resumes or replays another."""
+    commit_id: str = ""
+    """Of a checkout that is over: the commit that it took. Before its end: the one that it has to take, whatever its
+    ref means, in a run that resumes or replays another. Empty: not known, and up to its ref."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +195,30 @@ def unfinished(db: Connection) -> list[Run]:
     return [_run(row) for row in db.execute("SELECT * FROM runs WHERE finished IS NULL ORDER BY created, number")]
 
 
-def unfinished_of(db: Connection, workflow: str) -> list[Run]:
-    """Of one workflow's name, oldest first."""
-    rows = db.execute("SELECT * FROM runs WHERE workflow = ? AND finished IS NULL ORDER BY number", (workflow,))
-    return [_run(row) for row in rows]
+def ahead(db: Connection, workflow_uid: str, before: int | None = None) -> list[Ahead]:
+    """The runs of one workflow that are not over, oldest first; those numbered below `before` where given."""
+    rows = db.execute(
+        "SELECT id, workflow_uid, workflow, number, cancel FROM runs INDEXED BY runs_open"
+        " WHERE finished IS NULL AND workflow_uid = ? AND (? IS NULL OR number < ?) ORDER BY number",
+        (workflow_uid, before, before),
+    )
+    return [Ahead(row["id"], row["workflow_uid"], row["workflow"], row["number"], bool(row["cancel"])) for row in rows]
+
+
+def count_waiting(db: Connection, workflow_uid: str) -> int:
+    """How many runs of one workflow have not begun, but those that are asked to end."""
+    (count,) = db.execute(
+        "SELECT count(*) FROM runs INDEXED BY runs_open"
+        " WHERE finished IS NULL AND workflow_uid = ? AND phase = 'Pending' AND NOT cancel",
+        (workflow_uid,),
+    ).fetchone()
+    return int(count)
+
+
+def last_made(db: Connection, workflow: str) -> float:
+    """Unix time at which the newest run of one workflow's name was made; 0: it has none."""
+    row = db.execute("SELECT created FROM runs WHERE workflow = ? ORDER BY number DESC LIMIT 1", (workflow,)).fetchone()
+    return float(row["created"]) if row else 0.0
 
 
 def unfinished_ids(db: Connection) -> list[str]:
@@ -318,13 +353,15 @@ def move_job(
     cache_key: str | None = None,
     reused: str | None = None,
     begun: str | None = None,
+    commit_id: str | None = None,
 ) -> bool:
     """Move a job from one phase to another. False: it was not in `before`, and nothing was written."""
     done = db.execute(
         "UPDATE jobs SET phase = ?, message = ?, container = coalesce(?, container),"
         " exit_code = coalesce(?, exit_code), started = coalesce(started, ?), finished = coalesce(finished, ?),"
         " inputs = coalesce(?, inputs), outputs = coalesce(?, outputs), image = coalesce(?, image),"
-        " cache_key = coalesce(?, cache_key), reused = coalesce(?, reused), begun = coalesce(?, begun)"
+        " cache_key = coalesce(?, cache_key), reused = coalesce(?, reused), begun = coalesce(?, begun),"
+        " commit_id = coalesce(?, commit_id)"
         " WHERE run = ? AND name = ? AND phase = ?",
         (
             after,
@@ -339,6 +376,7 @@ def move_job(
             cache_key,
             reused,
             begun,
+            commit_id,
             run_id,
             name,
             before,

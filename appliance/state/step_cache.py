@@ -19,6 +19,7 @@ class Entry:
     job: str
     created: float
     used: float
+    """The last time; it only says what goes first when it is too much."""
     bytes: int | None
     """That its volumes hold; None: not measured yet."""
 
@@ -51,8 +52,8 @@ def forget(db: Connection, entry: Entry) -> bool:
 
 
 def expire(db: Connection, before: float) -> int:
-    """Forget what was not used since that time. How many those were."""
-    return db.execute("DELETE FROM step_cache WHERE used < ?", (before,)).rowcount
+    """Forget what was made before that time, however often it was used. How many those were."""
+    return db.execute("DELETE FROM step_cache WHERE created < ?", (before,)).rowcount
 
 
 def every(db: Connection) -> list[Entry]:

@@ -30,6 +30,15 @@ def heads(db: Connection) -> list[Head]:
     return [Head(row["uid"], row["kind"], row["generation"]) for row in rows]
 
 
+def head(db: Connection, kind: str, name: str) -> Head | None:
+    """Of the one of this name, where it may start something."""
+    row = db.execute(
+        "SELECT uid, generation FROM resources WHERE kind = ? AND name = ? AND desired = 'running' AND deleting = 0",
+        (kind, name),
+    ).fetchone()
+    return Head(row["uid"], kind, row["generation"]) if row else None
+
+
 def find(db: Connection, subject: str, trigger: str) -> str | None:
     """None: it is looked at for the first time."""
     row = db.execute("SELECT mark FROM trigger_marks WHERE subject = ? AND trigger = ?", (subject, trigger)).fetchone()

@@ -132,7 +132,8 @@ class Room:
     def _words(self, place: Place) -> str:
         mark = words(low_mark(place.total, self._low))
         return (
-            f"waits for disk space: less than {mark} are free for {place.name} at {place.where}; {self._until(place)}"
+            f"waits for disk space: less than {mark} are free for {place.name} at {place.where}; {self._until(place)};"
+            " what is kept of failed runs goes meanwhile, the oldest first"
         )
 
     def _until(self, place: Place) -> str:

@@ -4,7 +4,8 @@ A workflow takes them by `on.webhook`, a repository by `webhook`.
 
 Whoever cannot sign learns nothing: no such name, no webhook, no secret and a wrong signature have the same answer.
 A repository's message is not trusted beyond "look now". A workflow's may name the branch, the commit and the address
-of a push; those are taken over, since they were signed with the workflow's own secret.
+of a push; those are taken over, since they were signed with the workflow's own secret. Where a checkout would send
+credentials to that address, its server must have been declared here too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import hashlib
 import hmac
 import json
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +27,8 @@ from appliance.state import triggers as marks
 from appliance.state.db import Connection, Database
 from appliance.state.resources import Resource
 from appliance.state.runs import Run
-from appliance.triggers import patterns, pushes, starts
+from appliance.state.triggers import Head
+from appliance.triggers import origins, patterns, pushes, starts
 from appliance.vault.secrets import Secrets
 
 SIGNATURE = "x-hub-signature-256"
@@ -33,6 +36,11 @@ EVENT = "x-github-event"
 DELIVERY = "x-github-delivery"
 KEPT = 1000
 """Deliveries of one receiver that are remembered, so that a repeated one is known."""
+
+MOST_REFERENCES = 4096
+"""Workflows and repositories whose secret's name is remembered."""
+
+_references: OrderedDict[Head, str] = OrderedDict()
 
 _SIGNATURE = re.compile(r"sha256=(?P<digest>[0-9a-f]{64})", re.ASCII)
 _DELIVERY = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
@@ -80,16 +88,20 @@ def to_workflow(
     db: Database, vault: Secrets, name: str, headers: Mapping[str, str], body: bytes, *, now: float
 ) -> Taken:
     """Raises Forbidden, and what keeps the run from being made."""
+    _check(vault, _reference(db.read, "workflow", name), headers, body)
     resource = resources.find(db.read, "workflow", name)
     spec = _parsed(resource)
-    secret = spec.triggers.webhook if isinstance(spec, Workflow) else ""
-    _check(vault, secret, headers, body)
     assert resource is not None, "it has a secret"
     assert isinstance(spec, Workflow), "it has a secret"
     if told := _other_event(headers):
         return Taken(told)
     push = push_of(body)
     if told := unwanted(spec.triggers, push):
+        return Taken(told)
+    if told := _refused(db.read, spec, push):  # before the delivery is noted: it may come again once this is put right
+        said = f"{_source(headers, push)}: {told}"
+        with db.write() as transaction:
+            events.record(transaction, "workflow", resource.name, "NotStarted", said, now=now, level="warning")
         return Taken(told)
     with db.write() as transaction:
         if told := _repeated(transaction, resource.uid, headers, now):
@@ -105,9 +117,8 @@ def to_repository(
     db: Database, vault: Secrets, name: str, headers: Mapping[str, str], body: bytes, *, now: float
 ) -> Taken:
     """Raises Forbidden."""
+    _check(vault, _reference(db.read, "repository", name), headers, body)
     resource = resources.find(db.read, "repository", name)
-    spec = _parsed(resource)
-    _check(vault, spec.webhook if isinstance(spec, Repository) else "", headers, body)
     assert resource is not None, "it has a secret"
     if told := _other_event(headers):
         return Taken(told)
@@ -152,6 +163,32 @@ def with_event(document: Mapping[str, Any], push: Push) -> dict[str, Any]:
     if not (push.url and push.commit):
         return dict(document)
     return {**document, "context": {"event": {"github": {"url": push.url, "ref": push.commit}}}}
+
+
+def _refused(db: Connection, spec: Workflow, push: Push) -> str:
+    """Why the push's address is not taken over, in words."""
+    if not (push.url and push.commit):
+        return ""
+    declared = [one.spec.get("url") for one in resources.every(db, "repository") if not one.deleting]
+    return origins.refused(spec, push.url, [url for url in declared if isinstance(url, str)])
+
+
+def _reference(db: Connection, kind: str, name: str) -> str:
+    """Of the secret that its messages are signed with; empty: it takes none, or there is none of that name.
+
+    A spec is read once for all callers: whoever cannot sign must not make the daemon work.
+    """
+    head = marks.head(db, kind, name)
+    if head is None:
+        return ""
+    if head not in _references:
+        spec = _parsed(resources.find_uid(db, head.uid))
+        found = spec.triggers.webhook if isinstance(spec, Workflow) else spec.webhook if spec else ""
+        _references[head] = found
+        while len(_references) > MOST_REFERENCES:
+            _references.popitem(last=False)
+    _references.move_to_end(head)
+    return _references[head]
 
 
 def _check(vault: Secrets, reference: str, headers: Mapping[str, str], body: bytes) -> None:

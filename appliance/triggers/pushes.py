@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from appliance.errors import SpecError, UsageError
 from appliance.spec.load import load_text
-from appliance.spec.models import Workflow
+from appliance.spec.models import DeployAction, Workflow
 from appliance.spec.names import slug
 from appliance.triggers import patterns
 from appliance.triggers.git import Commit
+from appliance.vault.secrets import REFERENCE
 
 LONGEST_PROBLEM = 2000
 
@@ -37,6 +38,26 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Declared:
+    """A workflow of a commit, whatever it starts on."""
+
+    path: str
+    name: str
+    document: dict[str, Any]
+    spec: Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The workflows of one commit, which any number of branches and tags may mean."""
+
+    commit: str
+    declared: tuple[Declared, ...]
+    problems: dict[str, str]
+    """Path -> what is wrong with that file."""
+
+
+@dataclass(frozen=True, slots=True)
 class Read:
     starts: tuple[Found, ...] = ()
     problems: dict[str, str] = field(default_factory=dict)
@@ -44,16 +65,22 @@ class Read:
 
 
 def moved(seen: Mapping[str, str], now: Mapping[str, str]) -> Moved:
-    """Branches before tags, by name: the order in which they are looked at."""
-    changed = sorted(name for name, commit in now.items() if seen.get(name) != commit)
-    return Moved(tuple(changed), tuple(sorted(seen.keys() - now.keys())))
+    """In the order in which they are looked at: those known before come first, branches before tags, by name.
+
+    Those at the same commit follow each other.
+    """
+    changed = sorted((name not in seen, name) for name, commit in now.items() if seen.get(name) != commit)
+    by_commit: dict[str, list[str]] = {}
+    for _, name in changed:
+        by_commit.setdefault(now[name], []).append(name)
+    together = [name for names in by_commit.values() for name in names]
+    return Moved(tuple(together), tuple(sorted(seen.keys() - now.keys())))
 
 
-def read(repository: str, url: str, ref: str, commit: Commit) -> Read:
+def load(repository: str, commit: Commit) -> Files:
     """Every spec file of a commit. A broken one is a problem of its own. Slow for hostile text: not on the loop."""
-    starts: list[Found] = []
+    declared: list[Declared] = []
     problems: dict[str, str] = {}
-    taken: dict[str, str] = {}
     if commit.left_out:
         problems[""] = f"{commit.left_out} further files are left out: at most {len(commit.files)} are read"
     for file in commit.files:
@@ -61,17 +88,50 @@ def read(repository: str, url: str, ref: str, commit: Commit) -> Read:
             problems[file.path] = file.problem
             continue
         try:
-            found = _file(repository, file.path, file.text, _event(url, commit.id), ref)
+            declared += _file(repository, file.path, file.text)
         except (SpecError, UsageError) as error:
             problems[file.path] = str(error)[:LONGEST_PROBLEM]
+    return Files(commit.id, tuple(declared), problems)
+
+
+def starting(
+    files: Files, repository: str, url: str, ref: str, secrets: Collection[str] = (), deployments: Collection[str] = ()
+) -> Read:
+    """What a push of `ref` starts. One that uses what the repository is not given does not start. Slow, as `load`."""
+    starts: list[Found] = []
+    problems = dict(files.problems)
+    taken: dict[str, str] = {}
+    for one in files.declared:
+        if not patterns.starts(one.spec.triggers, ref):
             continue
-        for one in found:
-            if one.name in taken:
-                problems[file.path] = f"the workflow {one.name!r} is in {taken[one.name]} already: rename the file"
-                continue
-            taken[one.name] = file.path
-            starts.append(one)
+        if one.name in taken:
+            problems[one.path] = f"the workflow {one.name!r} is in {taken[one.name]} already: rename the file"
+        elif refused := _refused(one, repository, secrets, deployments):
+            problems[one.path] = refused[:LONGEST_PROBLEM]
+        else:
+            taken[one.name] = one.path
+            starts.append(Found(one.path, one.name, {**one.document, "context": _event(url, files.commit)}))
     return Read(tuple(starts), problems)
+
+
+def read(
+    repository: str,
+    url: str,
+    ref: str,
+    commit: Commit,
+    secrets: Collection[str] = (),
+    deployments: Collection[str] = (),
+) -> Read:
+    """Both."""
+    return starting(load(repository, commit), repository, url, ref, secrets, deployments)
+
+
+def workflow_uid(repository_uid: str, found: Found) -> str:
+    """What its runs count for: a workflow of its own, whatever is declared here under the same name.
+
+    With the name, since a file may hold several workflows.
+    """
+    return f"repository:{repository_uid}:{found.path}:{found.name}"
 
 
 def short(ref: str) -> str:
@@ -80,16 +140,46 @@ def short(ref: str) -> str:
     return f"{kind} {ref.removeprefix(prefix)}"
 
 
-def _file(repository: str, path: str, text: bytes, event: dict[str, Any], ref: str) -> Sequence[Found]:
+def _file(repository: str, path: str, text: bytes) -> list[Declared]:
     loaded = load_text(text, file=path, kind="workflow")
     others = [one.kind for one in loaded if not isinstance(one.spec, Workflow)]
     if others:
         raise UsageError(f"declares a {others[0]}: only workflows start from a repository", where=path)
     return [
-        Found(path, slug(f"{repository}.{one.name}"), {**one.document, "context": event})
+        Declared(path, slug(f"{repository}.{one.name}"), one.document, one.spec)
         for one in loaded
-        if isinstance(one.spec, Workflow) and patterns.starts(one.spec.triggers, ref)
+        if isinstance(one.spec, Workflow)
     ]
+
+
+def _refused(found: Declared, repository: str, secrets: Collection[str], deployments: Collection[str]) -> str:
+    """Why whoever may push to the repository may not have this run, in words; empty: they may."""
+    deploys = [job.action for job in found.spec.jobs.values() if isinstance(job.action, DeployAction)]
+    named = dict.fromkeys(_secrets(found.document))
+    named.update(dict.fromkeys(found.spec.registries))
+    named.update(
+        dict.fromkeys(str(one.spec["containerRegistry"]) for one in deploys if "containerRegistry" in one.spec)
+    )
+    if missing := [name for name in named if name not in secrets]:
+        names = ", ".join(missing)
+        return f"uses the secret {names}, which this repository is not given: add `secrets: [{names}]` to {repository}"
+    if missing := [name for name in dict.fromkeys(one.name for one in deploys) if name not in deployments]:
+        names = ", ".join(missing)
+        return f"deploys {names}, which this repository is not given: add `deployments: [{names}]` to {repository}"
+    return ""
+
+
+def _secrets(value: object) -> Iterator[str]:
+    """Every name that a text of the document, wherever it stands, refers to."""
+    if isinstance(value, str):
+        if reference := REFERENCE.fullmatch(value):
+            yield reference["name"]
+    elif isinstance(value, dict):
+        for child in value.values():
+            yield from _secrets(child)
+    elif isinstance(value, list):
+        for child in value:
+            yield from _secrets(child)
 
 
 def _event(url: str, commit: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,13 @@ AT_ONCE = 4
 LONGEST_PAUSE_S = 1800.0
 """Between two looks at a server that does not answer, unless the interval is longer."""
 MOST_CHANGES = 50
-"""Branches and tags that one look works on; the next one, which follows at once, takes the rest."""
+"""Branches and tags that one look works on; the next one, which follows soon, takes the rest."""
+MOST_RUNS = 50
+"""That one look starts, together with those that follow it for the rest of what has moved."""
+SOON_S = 5.0
+"""Between a look and the next that takes the rest; doubled for each further one, up to the interval."""
+MOST_NAMED = 10
+"""Branches and tags that one event lists."""
 TRIES = 3
 """Looks after which a commit that cannot be read is passed over."""
 REF = "ref:"
@@ -47,6 +53,24 @@ class _Turn:
     again: bool = False
     """It was asked for while a look was under way."""
     tries: dict[tuple[str, str], int] = field(default_factory=dict)
+    runs: int = 0
+    """What the looks that took parts of the same change have started."""
+    parts: int = 0
+    """How many such looks there were."""
+
+
+@dataclass
+class _Look:
+    """One look that has found something new."""
+
+    resource: Resource
+    spec: Repository
+    remote: Remote
+    turn: _Turn
+    files: pushes.Files | None = None
+    """Of the commit that was read last; several branches may mean it, and follow each other."""
+    told: set[tuple[str, str]] = field(default_factory=set)
+    """Commit and path of the problems that an event has told."""
 
 
 class Repositories:
@@ -126,18 +150,29 @@ class Repositories:
         if found.known_hosts != remote.known_hosts:
             with self._db.write() as db:
                 marks.put(db, uid, "known-hosts", found.known_hosts, now=self._clock())
+        turn = self._turns.setdefault(uid, _Turn())
         moved = self._compare(resource, spec, found.commits)
-        if moved is None:
-            return spec.interval_s
-        first = ""
-        for ref in moved.changed[:MOST_CHANGES]:
-            try:
-                await self._pushed(resource, spec, remote, ref, found.commits[ref])
-            except GitError as error:
-                first = first or error.message
+        first, left = "", len(moved.changed) > MOST_CHANGES if moved else False
+        if moved:
+            look = _Look(resource, spec, remote, turn)
+            for number, ref in enumerate(moved.changed[:MOST_CHANGES], start=1):
+                rest = {other: found.commits[other] for other in moved.changed[number:]}
+                try:
+                    full = await self._pushed(look, ref, found.commits[ref], rest, len(moved.changed))
+                except GitError as error:
+                    first = first or error.message
+                    continue
+                if full:
+                    left = False
+                    break
+        if not left:
+            turn.runs = turn.parts = 0
         if first:
             raise GitError(first, where=spec.url, hint="the next look tries again")
-        return 0.0 if len(moved.changed) > MOST_CHANGES else spec.interval_s
+        if not left:
+            return spec.interval_s
+        turn.parts += 1
+        return min(spec.interval_s, SOON_S * 2.0 ** min(turn.parts - 1, 12))
 
     def _compare(self, resource: Resource, spec: Repository, commits: dict[str, str]) -> pushes.Moved | None:
         """What has moved; None: nothing is to be done, which is written down."""
@@ -160,12 +195,14 @@ class Repositories:
             self._show(db, resource, {"looked": now, "refs": len(commits)}, now=now)
         return moved if moved.changed else None
 
-    async def _pushed(self, resource: Resource, spec: Repository, remote: Remote, ref: str, seen: str) -> None:
-        """A branch or tag that is new or at another commit. Raises GitError."""
-        turn = self._turns.setdefault(resource.uid, _Turn())
+    async def _pushed(self, look: _Look, ref: str, seen: str, rest: Mapping[str, str], together: int) -> bool:
+        """A branch or tag that is new or at another commit; `rest` are those after it, `together` how many moved.
+
+        True: that is as much as may start, and `rest` is left out. Raises GitError.
+        """
+        resource, spec, turn = look.resource, look.spec, look.turn
         try:
-            commit = await self._git.commit(remote, ref)
-            read = await asyncio.to_thread(pushes.read, resource.name, spec.url, ref, commit)
+            files = await self._files(look, ref, seen)
         except GitMissing:
             raise
         except GitError as error:
@@ -174,28 +211,68 @@ class Repositories:
                 del turn.tries[ref, seen]
                 self._pass_over(resource, ref, seen, error)
             raise
+        read = await asyncio.to_thread(
+            pushes.starting, files, resource.name, spec.url, ref, spec.secrets, spec.deployments
+        )
         now, begun = self._clock(), []
-        source = f"{pushes.short(ref)} at {commit.id[:12]} of {resource.name}"
+        source = f"{pushes.short(ref)} at {files.commit[:12]} of {resource.name}"
+        wanted = read.starts[: max(0, MOST_RUNS - turn.runs)]
+        full = len(wanted) == MOST_RUNS - turn.runs and bool(rest or len(read.starts) > len(wanted))
         with self._db.write() as db:
             if not self._is_current(db, resource):
-                return
-            for found in read.starts:
+                return False
+            for found in wanted:
+                uid = pushes.workflow_uid(resource.uid, found)
                 run = starts.start(
                     self._db, db, None, found.name, found.document, {},
-                    cause="git", source=f"{source}: {found.path}", now=now,
+                    cause="git", source=f"{source}: {found.path}", now=now, uid=uid,
                 )  # fmt: skip
                 begun += [run] if run else []
-            for path, problem in read.problems.items():
+            news = {path: told for path, told in read.problems.items() if (files.commit, path) not in look.told}
+            for path, problem in news.items():
                 told = f"{source}: {path or 'too many files'}: {problem}"
                 events.record(db, "repository", resource.name, "BrokenSpec", told, now=now, level="error")
             names = [f"{run.workflow}.{run.number}" for run in begun]
             told = f"{source}: " + (f"started {', '.join(names)}" if names else "starts no workflow")
             events.record(db, "repository", resource.name, "Pushed", told, now=now)
-            marks.put(db, resource.uid, REF + ref, commit.id, now=now)
-            seen_now = {"commit": commit.id, "ref": ref, "changed": now, "started": names, "files": read.problems}
+            marks.put(db, resource.uid, REF + ref, files.commit, now=now)
+            if full:
+                partly = [f"{one.name} of {pushes.short(ref)}" for one in read.starts[len(wanted) :]]
+                self._leave_out(db, resource, partly, rest, together, now=now)
+            seen_now = {"commit": files.commit, "ref": ref, "changed": now, "started": names, "files": read.problems}
             self._show(db, resource, seen_now, now=now)
+        look.told.update((files.commit, path) for path in news)
+        turn.runs += len(wanted)
         for run in begun:
             self._hint("run", run.id)
+        return full
+
+    async def _files(self, look: _Look, ref: str, seen: str) -> pushes.Files:
+        """The workflows at `ref`. Raises GitError."""
+        if look.files is None or look.files.commit != seen:
+            commit = await self._git.commit(look.remote, ref)
+            look.files = await asyncio.to_thread(pushes.load, look.resource.name, commit)
+        return look.files
+
+    def _leave_out(
+        self,
+        db: Connection,
+        resource: Resource,
+        partly: Sequence[str],
+        rest: Mapping[str, str],
+        together: int,
+        *,
+        now: float,
+    ) -> None:
+        """Too much has moved: these count as seen, and start nothing."""
+        marks.put_all(db, resource.uid, {REF + ref: commit for ref, commit in rest.items()}, now=now)
+        names = [*partly, *map(pushes.short, rest)]
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        told = (
+            f"{together} branches and tags moved at once; not started: {', '.join(names[:MOST_NAMED])}{more}"
+            f" (at most {MOST_RUNS} runs start at once; the next push of each starts workflows again)"
+        )
+        events.record(db, "repository", resource.name, "NotStarted", told, now=now, level="warning")
 
     def _pass_over(self, resource: Resource, ref: str, commit: str, error: GitError) -> None:
         now = self._clock()

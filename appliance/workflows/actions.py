@@ -18,7 +18,7 @@ a job loads do whatever its owner may do. A job that needs the API is given a ke
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from appliance.engine.labels import Owner
 from appliance.engine.types import ContainerSpec, Mount
@@ -50,6 +50,8 @@ class Task:
     files: Mapping[str, str] = field(default_factory=dict)
     secret: bool = False
     """The files hold credentials."""
+    tells: bool = False
+    """It leaves words for the daemon at `checkout.TOLD`."""
 
 
 def task_of(
@@ -59,8 +61,12 @@ def task_of(
     event: Mapping[str, str],
     reveal: Callable[[str], str],
     notebook_image: str = "appliance/notebook",
+    commit: str = "",
 ) -> Task:
-    """`env` is the job's, secrets in place. Raises UsageError, and what `reveal` raises for an unknown secret."""
+    """`env` is the job's, secrets in place; a checkout takes `commit`, where there is one, and not what its ref means.
+
+    Raises UsageError, and what `reveal` raises for an unknown secret.
+    """
     action = job.action
     if isinstance(action, ContainerAction):
         return Task(action.image, action.command, action.args)
@@ -71,8 +77,8 @@ def task_of(
         found = checkout_of(action, job, env, event)
         username = action.username or env.get(checkout.OLD_USER, "")
         password = action.password or env.get(checkout.OLD_PASSWORD, "")
-        files = checkout.files_of(found, reveal(username), reveal(password))
-        return _program(checkout.IMAGE, "git_checkout", files, secret=True)
+        files = checkout.files_of(found, reveal(username), reveal(password), commit=commit)
+        return replace(_program(checkout.IMAGE, "git_checkout", files, secret=True), tells=True)
     if isinstance(action, S3DownloadAction):
         files = s3.files_of(action, job, reveal(action.access_key), reveal(action.secret_access_key))
         return _program(s3.IMAGE, "s3_download", files, secret=True)

@@ -7,6 +7,8 @@ it had, a job that had not looks up its own at its start. What those jobs read m
 
 Replay runs every job, each on the image it had by content and not by name, and the step cache is left out. A dataset
 that the run itself had made, and then read by name, is read by name again: the replay makes its own.
+
+A checkout whose commit is known takes that commit in both of them, and fails where the server has it no more.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from appliance.datasets import uses
 from appliance.engine.images import Images
 from appliance.errors import Conflict, ImageNotFound, SpecError, UsageError
 from appliance.spec.load import parse
-from appliance.spec.models import Alias, Job, Workflow
+from appliance.spec.models import Alias, GitCheckoutAction, Job, Workflow
 from appliance.state import events, kept, resources, runs, versions
 from appliance.state.db import Connection, Database
 from appliance.state.runs import Job as JobRow
@@ -47,13 +49,16 @@ def resume_run(db: Database, run: Run, *, now: float) -> Run:
         pins = {name: row.inputs for name, row in rows.items() if name not in done and row.inputs}
         _check_shared(old, workflow, done)
         _check_volumes(transaction, old, workflow, rows, done, pins)
-        _check_versions(transaction, old, pins, hint="start a new run: it takes the newest version")
+        made = {"": old.inputs, **{name: rows[name].outputs for name in done}}
+        to_come = {name: declared for name, declared in workflow.jobs.items() if name not in done}
+        needed = {name: [*leaves(pins.get(name, {})), *_read(to_come[name], made)] for name in to_come}
+        _check_versions(transaction, old, needed, hint="start a new run: it takes the newest version")
         new = _create(transaction, old, workflow, "resume", now=now)
         for name in rows:
             if name in done:
                 kept.take_over(transaction, new.id, _taken(old, rows[name], now))
-            elif name in pins:
-                kept.pin(transaction, new.id, name, pins=pins[name])
+            elif name in pins or rows[name].commit_id:
+                kept.pin(transaction, new.id, name, pins=pins.get(name, {}), commit_id=rows[name].commit_id)
         said = f"goes on from {actions.subject(old)}: {len(done)} of {len(rows)} jobs are taken over"
         events.record(transaction, "run", actions.subject(new), "Submitted", said, now=now)
     return new
@@ -76,14 +81,18 @@ async def replay_run(db: Database, images: Images, run: Run, *, now: float) -> R
         rows = {row.name: row for row in runs.jobs(transaction, old.id)}
         pins = {name: _from_outside(transaction, old, workflow.jobs[name], row) for name, row in rows.items()}
         hint = "start a new run: it takes the newest version"
-        _check_versions(transaction, old, {**pins, "its inputs": old.inputs}, hint=hint)
+        needed = {name: [*leaves(given)] for name, given in {**pins, "the run": old.inputs}.items()}
+        _check_versions(transaction, old, needed, hint=hint)
         new = _create(transaction, old, workflow, "replay", now=now)
         for name, row in rows.items():
-            kept.pin(transaction, new.id, name, pins=pins[name], image=row.image)
+            kept.pin(transaction, new.id, name, pins=pins[name], image=row.image, commit_id=row.commit_id)
         unknown = [name for name, row in rows.items() if not row.image and _has_image(workflow.jobs[name])]
         said = f"repeats {actions.subject(old)} on the same inputs and images"
         if unknown:
             said += f"; never begun there, so on what their images' names mean now: {', '.join(unknown)}"
+        moving = [name for name, row in rows.items() if not row.commit_id and _is_checkout(workflow.jobs[name])]
+        if moving:
+            said += f"; no commit is known, so at what their refs mean now: {', '.join(moving)}"
         events.record(transaction, "run", actions.subject(new), "Submitted", said, now=now)
     return new
 
@@ -108,7 +117,7 @@ def _ended(db: Connection, run: Run, verb: str) -> tuple[Run, Workflow]:
 
 
 def _create(db: Connection, old: Run, workflow: Workflow, mode: str, *, now: float) -> Run:
-    concurrency.admit(db, workflow, old.workflow, now=now)
+    concurrency.admit(db, workflow, old.workflow, old.workflow_uid, now=now)
     return runs.create(
         db,
         workflow_uid=old.workflow_uid,
@@ -144,12 +153,12 @@ def _from_outside(db: Connection, old: Run, declared: Job, row: JobRow) -> dict[
     return found
 
 
-def _check_versions(db: Connection, old: Run, given: Mapping[str, Mapping[str, Any]], *, hint: str) -> None:
-    for job, documents in given.items():
-        for document in leaves(documents):
+def _check_versions(db: Connection, old: Run, needed: Mapping[str, Collection[Any]], *, hint: str) -> None:
+    for job, documents in needed.items():
+        for document in documents:
             if document.get("type") == "dataset" and "id" in document and uses.resolve(db, document["id"]) is None:
                 raise Conflict(
-                    f"the dataset version {document['id']} that {job} had is gone",
+                    f"the dataset version {document['id']} that {job} reads is gone",
                     where=f"run {actions.subject(old)}",
                     hint=hint,
                 )
@@ -182,7 +191,7 @@ def _check_volumes(
 
 
 def _read(declared: Job, made: Mapping[str, Mapping[str, Any]]) -> list[Any]:
-    """What the job reads of these outputs."""
+    """What the job reads of these outputs; those of the empty name are the inputs of the run."""
     found = []
     for alias in declared.inputs.values():
         if isinstance(alias, Alias):
@@ -205,6 +214,10 @@ def _check_shared(old: Run, workflow: Workflow, done: Collection[str]) -> None:
                 hint=f"replay it: `appliance workflow replay {actions.subject(old)}`; or give the volume as an output"
                 " of the job that writes it, and as an input `JOB.outputs.NAME` of those that read it",
             )
+
+
+def _is_checkout(declared: Job) -> bool:
+    return isinstance(declared.action, GitCheckoutAction)
 
 
 def _has_image(declared: Job) -> bool:

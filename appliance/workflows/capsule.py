@@ -60,7 +60,7 @@ async def take(rooms: Rooms, run: Run, declared: Job, job: str, container: Conta
 
 def holds(db: Connection, run: str, job: str) -> bool:
     """Its folders are a capsule's."""
-    return capsules.find(db, run, job) is not None
+    return capsules.has(db, run, job)
 
 
 def find(db: Connection, run: Run, job: str) -> Capsule:

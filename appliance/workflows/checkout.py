@@ -15,12 +15,17 @@ from appliance.workflows.targets import target_of
 IMAGE = "appliance/base"
 FILES = "/run/appliance"
 """Where a job's private files are mounted."""
+TOLD = "/run/appliance-told"
+"""Where a program of ours leaves words for the daemon, which nobody else can read."""
+COMMIT_FILE = "commit"
 PROTOCOLS = ("https", "http", "git")
 DEFAULT_USER = "x-access-token"
 """Goes with a token where no user name is given; the large forges accept any."""
 OLD_USER, OLD_PASSWORD = "GIT_USERNAME", "GIT_PASSWORD"
 """Variables of the job that held the credentials in the dialect of 2021."""
 
+COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+"""A whole commit hash as git prints it."""
 _VARIABLE = re.compile(r"\$(?:\{(?P<braced>[A-Za-z_][A-Za-z0-9_]*)\}|(?P<plain>[A-Za-z_][A-Za-z0-9_]*))")
 _EVENT = re.compile(r"context\.event\.github\.(?P<field>url|ref)")
 _SCP = re.compile(r"(?:[^/@\s]+@)?(?P<host>[A-Za-z0-9.-]+):(?P<path>[^\s]+)")
@@ -59,8 +64,12 @@ def checkout_of(action: GitCheckoutAction, job: Job, env: Mapping[str, str], eve
     return Checkout(bare, ref, target, unquote(address.username or ""), unquote(address.password or ""))
 
 
-def files_of(checkout: Checkout, username: str, password: str) -> dict[str, str]:
-    """File name -> content for the private mount. Raises UsageError for credentials that git cannot carry."""
+def files_of(checkout: Checkout, username: str, password: str, *, commit: str = "") -> dict[str, str]:
+    """File name -> content for the private mount. Raises UsageError for credentials that git cannot carry.
+
+    `commit`: what the ref meant in the run that this one repeats, and what is checked out in its place. A ref that is
+    a commit itself needs none.
+    """
     if not username and not password:
         username, password = checkout.username, checkout.password
         if username and not password:  # `https://TOKEN@host/...`
@@ -70,6 +79,8 @@ def files_of(checkout: Checkout, username: str, password: str) -> dict[str, str]
     request = {
         "url": checkout.url,
         "ref": checkout.ref,
+        "commit": "" if COMMIT.fullmatch(checkout.ref.lower()) else commit,
+        "told": f"{TOLD}/{COMMIT_FILE}",
         "target": checkout.target,
         "origin": checkout.origin,
         "protocols": ":".join(PROTOCOLS),

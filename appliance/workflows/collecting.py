@@ -7,11 +7,13 @@ from typing import Any
 
 from appliance.engine.types import Container
 from appliance.errors import Conflict, NotFound, StorageError
+from appliance.spec.models import GitCheckoutAction
 from appliance.spec.models import Job as JobSpec
 from appliance.state.runs import Run
 from appliance.storage.threads import in_thread
 from appliance.telemetry.types import LogSource
 from appliance.workflows import actions, exchange
+from appliance.workflows.checkout import COMMIT, COMMIT_FILE
 from appliance.workflows.rooms import Rooms
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,15 @@ async def read_strings(rooms: Rooms, run: Run, name: str, declared: JobSpec) -> 
         return {}
     root = await rooms.scratch.create(run.id, name, exchange.VOLUME)
     return {key: {"type": "string", "value": await in_thread(exchange.read_string, root, key)} for key in strings}
+
+
+async def read_commit(rooms: Rooms, run: Run, name: str, declared: JobSpec) -> str:
+    """The commit that a checkout which succeeded says it took; empty: it is another action, or says nothing of use."""
+    if not isinstance(declared.action, GitCheckoutAction):
+        return ""
+    root = await rooms.scratch.create(run.id, name, exchange.VOLUME)
+    told = await in_thread(exchange.read_told, root, COMMIT_FILE)
+    return told if COMMIT.fullmatch(told) else ""
 
 
 async def commit(rooms: Rooms, run: Run, name: str, declared: JobSpec, strings: dict[str, Any]) -> dict[str, Any]:

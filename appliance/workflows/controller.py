@@ -28,6 +28,7 @@ from appliance.state.runs import FINAL_PHASES, Run
 from appliance.storage.base import Store
 from appliance.storage.room import plenty
 from appliance.storage.scratch import Scratch
+from appliance.telemetry.redact import Redactor
 from appliance.telemetry.telemetry import Telemetry
 from appliance.vault.secrets import Secrets
 from appliance.workflows import actions, concurrency, inputs, keeping, plan
@@ -43,6 +44,9 @@ RECHECK_S = 15.0
 HOSTED_S = 1.0
 """Seconds between two looks at what the daemon does itself for a job, such as a deployment that becomes ready."""
 CLEANUP_TRIES = 3
+ENDING = "all jobs are over; ending it fails: "
+MOST_WORDS = 400
+"""Characters of an unexpected error that are shown."""
 
 
 class RunController:
@@ -89,9 +93,13 @@ class RunController:
         self._busy: set[tuple[str, str]] = set()
         self._waiting: dict[str, tuple[float, int]] = {}
         """Runs with a job that waits for a free slot, and their place in the queue."""
-        self._held: set[str] = set()
-        """Runs that may not begin before an older one of their workflow is over."""
+        self._held: dict[str, tuple[str, int]] = {}
+        """Runs that may not begin before an older one of their workflow is over: its uid, and their number."""
+        self._leaving: set[str] = set()
+        """Runs with all jobs over whose last containers were told to go."""
         self._cleanup_tries: dict[str, int] = {}
+        self._troubles: dict[str, str] = {}
+        """`RUN/JOB` -> what nobody expected at the last look at it, in words; until a look succeeds."""
 
     def keys(self) -> Iterable[str]:
         for run_id in runs.unfinished_ids(self._rooms.db.read):
@@ -107,9 +115,14 @@ class RunController:
 
     async def reconcile(self, key: str) -> Again | None:
         run_id, _, job = key.partition("/")
-        if not job:
-            return await self._advance(run_id)
-        return await self._work(run_id, job)
+        try:
+            again = await (self._work(run_id, job) if job else self._advance(run_id))
+        except Exception as error:
+            self._show(run_id, job, error)
+            raise
+        if self._troubles.pop(key, ""):
+            self._hint(self.kind, run_id)  # it shows the trouble
+        return again
 
     async def sweep(self) -> None:
         """Remove what no run knows any more: after a restored backup, a kill or a cleanup that failed."""
@@ -118,7 +131,19 @@ class RunController:
             if owner and not self._knows(owner, container.name):  # asked now: it may have begun since the listing
                 log.info("container %s belongs to no job that is under way; it is removed", container.name)
                 await self._remove(owner, container)
-        await self._rooms.scratch.sweep(lambda: keeping.kept_runs(self._rooms.db.read))
+        await self._rooms.scratch.sweep(self._kept_runs())
+
+    def _kept_runs(self) -> Callable[[], list[str]]:
+        """Asked for each volume's run: the rows are read again only where anything was written since."""
+        db, asked, found = self._rooms.db.read, -1, list[str]()
+
+        def kept_runs() -> list[str]:
+            nonlocal asked, found
+            if asked != db.total_changes:
+                asked, found = db.total_changes, keeping.kept_runs(db)
+            return found
+
+        return kept_runs
 
     def _knows(self, owner: Owner, container: str) -> bool:
         if self._unfinished(owner.uid) is None:
@@ -182,6 +207,35 @@ class RunController:
             if job.phase not in FINAL_PHASES and job.message != message:
                 runs.move_job(db, run_id, name, job.phase, job.phase, message=message)
 
+    def _show(self, run_id: str, name: str, error: Exception) -> None:
+        """Whoever looks at the run sees why it does not get on. What a job is refused, that job says itself."""
+        if name and isinstance(error, ApplianceError):
+            return
+        try:
+            run = self._unfinished(run_id)
+            if run is None:
+                return
+            words = self._words(error)
+            message, over = f"{words}; tried again", False
+            if name:
+                self._say(run_id, name, f"{words}; trying again")
+                message = self._troubles[f"{run_id}/{name}"] = f"job {name}: {message}"
+            elif over := all(mark.phase in FINAL_PHASES for mark in runs.marks(self._rooms.db.read, run_id)):
+                message = ENDING + message
+            with self._rooms.db.write() as db:
+                if run.message != message:
+                    runs.set_phase(db, run_id, run.phase, message=message)
+                if over and not run.message.startswith(ENDING):
+                    self._record(db, run, "EndingFailed", message, level="error")
+        except Exception:
+            log.exception("run %s: why it does not get on cannot be written down", run_id)
+
+    def _words(self, error: Exception) -> str:
+        if isinstance(error, ApplianceError):
+            return error.message + (f" (next: {error.hint})" if error.hint else "")
+        said = Redactor(self._rooms.vault.values()).scrub(" ".join(str(error).split()))[:MOST_WORDS]
+        return f"unexpected {type(error).__name__}" + (f": {said}" if said else "")
+
     # the whole run
 
     async def _advance(self, run_id: str) -> Again | None:
@@ -228,14 +282,14 @@ class RunController:
     def _hold(self, run: Run, workflow: Workflow) -> str:
         """Why an older run of its workflow keeps it from beginning, in words; empty: none does."""
         if not workflow.concurrency or run.phase != "Pending":
-            self._held.discard(run.id)
+            self._held.pop(run.id, None)
             return ""
-        older = runs.unfinished_of(self._rooms.db.read, run.workflow)
+        older = runs.ahead(self._rooms.db.read, run.workflow_uid, run.number)
         reason = concurrency.held_by(run, workflow, older)
         if not reason:
-            self._held.discard(run.id)
+            self._held.pop(run.id, None)
         elif run.id not in self._held:
-            self._held.add(run.id)
+            self._held[run.id] = (run.workflow_uid, run.number)
             for other in older:
                 if other.cancel:
                     self._hint(self.kind, other.id)
@@ -255,7 +309,7 @@ class RunController:
                 runs.set_inputs(db, run.id, inputs.pinned(run.inputs, self._rooms.resolve))
                 runs.set_phase(db, run.id, "Running", started=now)
                 self._record(db, run, "Started", "the first job starts")
-            else:
+            elif not any(isinstance(action, Finish) for action in decided.actions):  # what it says then is its end
                 self._explain_wait(db, run, hold, waits=waits)
             for name in told:
                 if board[name].message != why:
@@ -284,13 +338,16 @@ class RunController:
             self._wake_waiting()  # the slot it did not take is for the next in the queue
 
     def _explain_wait(self, db: Connection, run: Run, hold: str, *, waits: bool) -> None:
-        """What a run waits for that has nothing else to do, or whose next job waits for disk space."""
-        message = hold or (self._rooms.no_room() if waits else "")
+        """What a run waits for that has nothing else to do, or whose next job waits for disk space, or its trouble."""
+        message = hold or self._trouble(run.id) or (self._rooms.no_room() if waits else "")
         if waits and not message and run.phase == "Pending":
             most = self._rooms.settings.max_parallel_jobs
             message = f"waits for a free slot: {most} jobs at a time (setting max_parallel_jobs)"
         if run.message != message:
             runs.set_phase(db, run.id, run.phase, message=message)
+
+    def _trouble(self, run_id: str) -> str:
+        return next((said for key, said in self._troubles.items() if key.startswith(f"{run_id}/")), "")
 
     async def _finish(self, run: Run, finish: Finish) -> Again | None:
         """All jobs are over: whatever is left of their containers goes, at last the run is over too."""
@@ -299,8 +356,10 @@ class RunController:
             for container in left:
                 if container.state != "removing":
                     await self._worker.dispose(run, container)
-            if left:
-                return Again(0.0 if all(container.state != "removing" for container in left) else plan.REMOVAL_S)
+            if left:  # one that is still there after it was removed takes its time
+                soon = run.id not in self._leaving and all(container.state != "removing" for container in left)
+                self._leaving.add(run.id)
+                return Again(0.0 if soon else plan.REMOVAL_S)
         await self._close(run, finish)
         return None
 
@@ -311,7 +370,7 @@ class RunController:
             tries = self._cleanup_tries[run.id] = self._cleanup_tries.get(run.id, 0) + 1
             if tries < CLEANUP_TRIES:
                 raise
-            message = f"its volumes stay until the daemon starts again: {error.message}"
+            message = f"some of its volumes stay for now, and go later: {error.message}"
             self._record(self._rooms.db.read, run, "CleanupFailed", message, level="warning")
         level: Level = "error" if finish.phase in FAILED_PHASES else "info"
         now = self._rooms.clock()
@@ -320,8 +379,13 @@ class RunController:
             self._record(db, run, finish.phase, finish.message or f"{runs.count_jobs(db, run.id)} jobs", level=level)
         self._forget(run.id)
         self._wake_waiting()
-        for held in sorted(self._held):
-            self._hint(self.kind, held)
+        self._wake_held(run.workflow_uid)
+
+    def _wake_held(self, workflow_uid: str) -> None:
+        """The oldest one: what holds that holds the others too."""
+        held = [(number, run_id) for run_id, (uid, number) in self._held.items() if uid == workflow_uid]
+        if held:
+            self._hint(self.kind, min(held)[1])
 
     async def _give_up(self, run: Run, message: str) -> None:
         now = self._rooms.clock()
@@ -336,7 +400,10 @@ class RunController:
     def _forget(self, run_id: str) -> None:
         for remembered in (self._workflows, self._boards, self._waiting, self._cleanup_tries):
             remembered.pop(run_id, None)
-        self._held.discard(run_id)
+        self._held.pop(run_id, None)
+        self._leaving.discard(run_id)
+        for key in [key for key in self._troubles if key.startswith(f"{run_id}/")]:
+            del self._troubles[key]
 
     # slots
 

@@ -15,12 +15,14 @@ from pathlib import Path
 
 from appliance.engine.types import Mount
 from appliance.errors import StorageError, UsageError
-from appliance.workflows.checkout import FILES
+from appliance.workflows.checkout import FILES, TOLD
 
 VOLUME = "/exchange"
 """Its output name in the scratch store; the slash keeps it apart from every name a spec can hold."""
 LARGEST_STRING = 1024 * 1024
 """Bytes of a string output."""
+LARGEST_WORD = 128
+"""Bytes of what a program of ours tells the daemon."""
 
 
 def fill(
@@ -30,15 +32,17 @@ def fill(
     folders: Iterable[str],
     files: Mapping[str, str],
     secret: bool = False,
+    tells: bool = False,
 ) -> list[Mount]:
     """Lay out the volume of a job that has never run, and the mounts for it. Repeating it changes nothing.
 
     `strings` are the string inputs, `folders` what is bound on top, such as `inputs/data`, `files` the private files;
-    with `secret` only root can read those, in the container too. What many jobs have made is a folder: a map of job to
+    with `secret` only root can read those, in the container too. With `tells` there is a folder in which root there
+    leaves words for the daemon. What many jobs have made is a folder: a map of job to
     string, or folders such as `inputs/NAME/JOB`. Raises UsageError, StorageError.
     """
     try:
-        return _fill(root, strings, folders, files, secret)
+        return _fill(root, strings, folders, files, secret, tells)
     except OSError as error:
         raise StorageError(
             f"the job's folders cannot be made: {error.strerror}", hint="free space on the disk"
@@ -51,6 +55,7 @@ def _fill(
     folders: Iterable[str],
     files: Mapping[str, str],
     secret: bool,
+    tells: bool,
 ) -> list[Mount]:
     for name in ("inputs", "outputs"):
         _folder(root / name)
@@ -69,6 +74,9 @@ def _fill(
         for name, value in files.items():
             _write(root / "files" / _part(name), value, 0o600 if secret else 0o644)
         mounts.append(Mount(root / "files", FILES, read_only=True))
+    if tells:
+        (root / "told").mkdir(mode=0o700, exist_ok=True)
+        mounts.append(Mount(root / "told", TOLD))
     return mounts
 
 
@@ -81,12 +89,7 @@ def read_string(root: Path, name: str) -> str:
     """The string output that the job wrote. Raises UsageError that says what is wrong with it."""
     where = f"/outputs/{_part(name)}"
     try:
-        directory = os.open(root / "outputs", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        try:
-            # O_NONBLOCK: a FIFO in its place must not make anyone wait
-            file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-        finally:
-            os.close(directory)
+        file = _opened(root / "outputs", name)
     except FileNotFoundError:
         raise UsageError(f"it did not write its string output {where}", hint=f"write the text to {where}") from None
     except OSError as error:
@@ -107,10 +110,39 @@ def read_string(root: Path, name: str) -> str:
         raise UsageError(f"its string output {where} is not UTF-8 at byte {error.start}", hint=hint) from None
 
 
+def read_told(root: Path, name: str) -> str:
+    """What a program of ours left as the file `name` for the daemon; empty where it is not one short line of ASCII.
+
+    Something that a repository made run may have written it in its place, so it is no more than a claim.
+    """
+    try:
+        file = _opened(root / "told", name)
+    except OSError:
+        return ""
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        return ""
+    with os.fdopen(file, "rb") as stream:
+        data = stream.read(LARGEST_WORD + 1)
+    text = data.decode("ascii", errors="replace")
+    return text if len(data) <= LARGEST_WORD and text.isascii() and text.isprintable() else ""
+
+
+def _opened(folder: Path, name: str) -> int:
+    """A file for reading, or whatever else lies there but a link. Raises OSError."""
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        # O_NONBLOCK: a FIFO in its place must not make anyone wait
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    finally:
+        os.close(directory)
+
+
 def forget_files(root: Path) -> None:
     """Remove the private files of a job that is over: what is kept of it must hold no credentials."""
-    if (root / "files").is_dir():  # nothing in the container can change this folder
-        shutil.rmtree(root / "files")
+    for name in ("files", "told"):
+        if (root / name).is_dir():  # nothing in the container can put something else in the place of these folders
+            shutil.rmtree(root / name)
 
 
 def _within(folder: Path, name: str) -> Path:

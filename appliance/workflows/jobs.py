@@ -114,18 +114,26 @@ class JobWorker:
         await self._rooms.engine.remove(container.id)
 
     async def _forget_earlier(self, run: Run, job: Job) -> None:
-        """What earlier attempts have left must not be found by this one."""
+        """What earlier attempts have left must not be found by this one.
+
+        What refuses to go ends no attempt: a backup that reads it ends, a store or an engine is busy for a while. So
+        this one waits, and its message says for what.
+        """
         for container in await self._rooms.engine.list(kind="run", uid=run.id):
             owner = owner_of(container.labels)
             if owner and owner.part == job.name and container.name != job.container:
                 await self.dispose(run, container)
-        await self._rooms.scratch.destroy_job(run.id, job.name)
+        try:
+            await self._rooms.scratch.destroy_job(run.id, job.name)
+        except (Conflict, StorageError) as error:
+            message = f"what attempt {job.attempt - 1} has left cannot be removed yet: {error.message}"
+            raise type(error)(message, hint=error.hint, where=error.where) from error
 
     async def _prepare(self, run: Run, workflow: Workflow, job: Job) -> Container | None:
         """The container, where it came to one."""
+        if job.attempt > 1:
+            await self._forget_earlier(run, job)
         try:
-            if job.attempt > 1:
-                await self._forget_earlier(run, job)
             given = await preparing.resolve_inputs(self._rooms, run, workflow, job)
             wanted = self._wanted(run, workflow, job)
             prepared = await preparing.prepare(self._rooms, run, workflow, job, wanted)
@@ -161,6 +169,7 @@ class JobWorker:
                 finished=now,
                 outputs=hit.outputs,
                 reused=hit.source,
+                commit_id=hit.commit_id,
             )
             if moved:
                 self._record(run, "JobReused", f"{job.name}: {hit.reason}")
@@ -223,10 +232,12 @@ class JobWorker:
     async def _collect(self, run: Run, workflow: Workflow, job: Job, container: Container) -> None:
         await self._drain(run, job.name, container)
         outputs: dict[str, Any] = {}
+        commit_id = ""
         outcome = await self._outcome(run, workflow, job, container)
         if outcome.succeeded:
             declared = workflow.jobs[job.name]
             try:
+                commit_id = await collecting.read_commit(self._rooms, run, job.name, declared)
                 strings = await collecting.read_strings(self._rooms, run, job.name, declared)
                 # from here on a cancel comes too late: a version must not be committed for a job that is then Canceled
                 self._accept(run, job, container)
@@ -238,7 +249,7 @@ class JobWorker:
                     raise
                 outcome = Outcome("Failed", f"its outputs cannot be stored: {_words(error)}")
         self._refused.pop((run.id, job.name), None)
-        await self._end(run, workflow, job, container, outcome, outputs)
+        await self._end(run, workflow, job, container, outcome, outputs, commit_id)
 
     def _may_repeat(self, run: Run, job: Job) -> bool:
         """A store that refuses what a job has made is asked again for about three minutes; it may be full just now."""
@@ -274,6 +285,7 @@ class JobWorker:
         container: Container | None,
         outcome: Outcome,
         outputs: dict[str, Any] | None = None,
+        commit_id: str = "",
     ) -> None:
         """Write the outcome, its outputs and its event together; what the job leaves behind goes afterwards."""
         now = self._rooms.clock()
@@ -286,17 +298,28 @@ class JobWorker:
         if not outcome.succeeded:
             await collecting.abandon(self._rooms, run, job.name, declared)
         if again is not None:
-            self._try_again(run, workflow, job, outcome, at=again, now=now)
+            self._try_again(run, workflow, job, container, outcome, at=again, now=now)
         else:
-            self._write_end(run, job, container, outcome, outputs or {}, now=now)
+            self._write_end(run, job, container, outcome, outputs or {}, commit_id, now=now)
         self._changed(run.id)
         await self._clean(run, job.name, container)
 
-    def _try_again(self, run: Run, workflow: Workflow, job: Job, outcome: Outcome, *, at: float, now: float) -> None:
+    def _try_again(
+        self,
+        run: Run,
+        workflow: Workflow,
+        job: Job,
+        container: Container | None,
+        outcome: Outcome,
+        *,
+        at: float,
+        now: float,
+    ) -> None:
         most = workflow.jobs[job.name].retry.limit + 1
         message = f"attempt {job.attempt} of {most}: {outcome.message}; the next begins {at - now:g} s later"
         with self._rooms.db.write() as db:
             if runs.try_again(db, run.id, job.name, job.phase, at=at, message=message):
+                self._record_start(run, job, container)
                 self._record(run, "JobRetried", f"{job.name}: {message}", level="warning")
 
     def _write_end(
@@ -306,6 +329,7 @@ class JobWorker:
         container: Container | None,
         outcome: Outcome,
         outputs: Mapping[str, Any],
+        commit_id: str,
         *,
         now: float,
     ) -> None:
@@ -320,8 +344,10 @@ class JobWorker:
                 exit_code=container.exit_code if container else None,
                 finished=now,
                 outputs=outputs,
+                commit_id=commit_id or None,
             )
             if moved:
+                self._record_start(run, job, container)
                 if outcome.succeeded:
                     reuse.remember(db, run, job, now=now)
                 self._record_end(run, job.name, outcome)
@@ -369,6 +395,11 @@ class JobWorker:
     def _stopped(self, run: Run, workflow: Workflow, job: Job) -> Outcome:
         stop = plan.stop_of(run, workflow, job, at=self._rooms.clock()) or Stop("Canceled", "canceled")
         return Outcome(stop.phase, stop.reason)
+
+    def _record_start(self, run: Run, job: Job, container: Container | None) -> None:
+        """For one that has ended before anybody saw it run."""
+        if job.phase == "Starting" and container and container.started is not None:
+            self._record(run, "JobStarted", f"{job.name} runs")
 
     def _record_end(self, run: Run, name: str, outcome: Outcome) -> None:
         level: Level = "info" if outcome.phase in ("Succeeded", "Canceled") else "error"

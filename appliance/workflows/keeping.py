@@ -3,11 +3,15 @@
 What stays is told by rows alone, so a kill at any instant leaves nothing wrong: a row is dropped first, and the volumes
 that no row needs any more go afterwards, now or at the next sweep. The rows are
 
-    step_cache              the outputs that equal jobs are given; for `keep_cache_days` after their last use, and as
-                            long as all of them fit into `cache_max_gb`
-    capsules                inputs, folders and what was written of a failed job; for `keep_capsules_days`
+    step_cache              the outputs that equal jobs are given; for `keep_cache_days` after they were made, and as
+                            long as all of them fit into `cache_max_gb`: the least recently used go first
+    capsules                inputs, folders and what was written of a failed job; for `keep_capsules_days`, of each
+                            workflow the newest ones
     runs.kept               all outputs of a failed run, so that it can be resumed; for `keep_capsules_days`
     jobs' documents         of runs that are not over, or are kept themselves: volumes of whatever run they name
+
+While disk space is low nothing new begins, so what is kept goes earlier, a step at each look: the cache, half of it at
+a time, then the failed runs and the capsules, the oldest first.
 """
 
 from __future__ import annotations
@@ -17,13 +21,13 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from appliance.errors import Conflict, NotFound, StorageError
 from appliance.state import capsules, events, kept, runs, step_cache
-from appliance.state.capsules import Capsule
+from appliance.state.capsules import Held
 from appliance.state.db import Connection
 from appliance.state.runs import Run
 from appliance.state.step_cache import Entry
 from appliance.storage.scratch import ROOM, shared_name, volume_name
 from appliance.storage.threads import in_thread
-from appliance.workflows import exchange
+from appliance.workflows import actions, exchange
 from appliance.workflows.board import BLOCKING_PHASES
 from appliance.workflows.inputs import Document, leaves
 from appliance.workflows.rooms import Rooms
@@ -32,6 +36,9 @@ log = logging.getLogger(__name__)
 
 DAY_S = 86_400.0
 GIGABYTE = 1_000_000_000
+CAPSULES = 20
+"""Of one workflow."""
+LOW = "disk space is low"
 
 
 async def settle(rooms: Rooms, run: Run) -> None:
@@ -46,15 +53,19 @@ async def settle(rooms: Rooms, run: Run) -> None:
 async def tend(rooms: Rooms, now: float) -> None:
     """Drop what is too old, too large, or too much for a disk that is nearly full, and destroy what nobody needs."""
     settings, db = rooms.settings, rooms.db
+    if rooms.opening:
+        return  # a copy of half a volume would look whole; the next look does it
     with db.write() as transaction:
         gone = step_cache.expire(transaction, now - settings.keep_cache_days * DAY_S)
         gone += capsules.expire(transaction, now - settings.keep_capsules_days * DAY_S)
+        gone += capsules.thin(transaction, CAPSULES)
         gone += kept.let_go(transaction, now - settings.keep_capsules_days * DAY_S)
     if gone:
-        log.info("%d entries of the step cache, capsules and failed runs are let go: their time is over", gone)
+        log.info("%d entries of the step cache, capsules and failed runs are let go: too old, or too many", gone)
     for entry in step_cache.unmeasured(db.read):
         await _measure(rooms, entry)
-    _shrink(rooms, now)
+    if not _shrink(rooms, now) and rooms.no_room():
+        _give_way(rooms, set(await in_thread(rooms.store.volumes, ROOM)), now)
     await sweep(rooms)
 
 
@@ -90,17 +101,20 @@ def needed(db: Connection, run: str = "") -> set[str]:
     given = kept.documents(db, run, but=run) + step_cache.volumes(db, run)
     found: set[str] = set()
     for capsule in capsules.every(db, run=run, or_naming=True):
-        given += [capsule.inputs, capsule.outputs]
-        found.update(_folders(capsule))
-    found.update(volume_name(document["run"], document["job"], document["output"]) for document in _volumes(given))
+        found |= _of_capsule(capsule)
+    found |= _names(given)
     return {name for name in found if not run or name.split("/")[1] == run}
 
 
-def _folders(capsule: Capsule) -> Iterator[str]:
-    yield volume_name(capsule.run, capsule.job, exchange.VOLUME)
-    for document in leaves(capsule.inputs):
-        if document["type"] == "shared":
-            yield shared_name(capsule.run, document["name"])
+def _of_capsule(capsule: Held) -> set[str]:
+    asked = [document["name"] for document in leaves(capsule.inputs) if document["type"] == "shared"]
+    shared = {shared_name(capsule.run, name) for name in asked}
+    folders = volume_name(capsule.run, capsule.job, exchange.VOLUME)
+    return {folders} | shared | _names([capsule.inputs, capsule.outputs])
+
+
+def _names(given: Iterable[Mapping[str, Document]]) -> set[str]:
+    return {volume_name(document["run"], document["job"], document["output"]) for document in _volumes(given)}
 
 
 def _volumes(given: Iterable[Mapping[str, Document]]) -> Iterator[Document]:
@@ -126,8 +140,39 @@ async def _measure(rooms: Rooms, entry: Entry) -> None:
         step_cache.measured(db, entry, size)
 
 
-def _shrink(rooms: Rooms, now: float) -> None:
-    """Forget the least recently used of what holds space: down to the setting, and half of it while space is low."""
+def _give_way(rooms: Rooms, there: set[str], now: float) -> None:
+    """Let go of the oldest failed run whose volumes no capsule needs, else of the oldest capsule.
+
+    `there` are the volumes that exist. A run stays while capsules need all of it: else every run were lost before a
+    byte is free. What open runs or the cache need is not counted: neither would free it.
+    """
+    with rooms.db.write() as db:
+        needed_anyway = _names(kept.of_open(db) + step_cache.volumes(db))
+        held = {run: (_names(documents) & there) - needed_anyway for run, documents in kept.by_run(db).items()}
+        crashed = [(capsule, (_of_capsule(capsule) & there) - needed_anyway) for capsule in capsules.every(db)]
+        in_capsules = {name for _, names in crashed for name in names}
+        for run, names in held.items():
+            if names - in_capsules:
+                kept.keep(db, run, False)
+                _tell(db, run, f"its volumes go, so it cannot be resumed: {LOW}", now)
+                return
+        for capsule, names in reversed(crashed):
+            if names:
+                capsules.remove(db, capsule.run, capsule.job)
+                _tell(db, capsule.run, f"what is kept of job {capsule.job} goes: {LOW}", now)
+                return
+
+
+def _tell(db: Connection, run: str, message: str, now: float) -> None:
+    subject = actions.subject(runs.head(db, run))
+    events.record(db, "run", subject, "Dropped", message, now=now, level="warning")
+
+
+def _shrink(rooms: Rooms, now: float) -> bool:
+    """Forget the least recently used of what holds space: down to the setting, and half of it while space is low.
+
+    False: nothing was forgotten.
+    """
     entries = step_cache.holding(rooms.db.read)
     total = sum(entry.bytes or 0 for entry in entries)
     low = rooms.no_room()
@@ -141,5 +186,6 @@ def _shrink(rooms: Rooms, now: float) -> None:
             total -= entry.bytes or 0
             dropped += 1
         if dropped:
-            why = "disk space is low" if low else f"it holds more than {rooms.settings.cache_max_gb:g} GB"
+            why = LOW if low else f"it holds more than {rooms.settings.cache_max_gb:g} GB"
             events.record(db, "appliance", "cache", "Dropped", f"{dropped} entries of the step cache: {why}", now=now)
+    return dropped > 0

@@ -2,7 +2,7 @@
 
     inputs/NAME     as the job was given it; a volume as it was before the job wrote to its own copy
     outputs/NAME    as the job left it, and whatever else it had written below /outputs
-    capsule.md      the reason, the command, the variables, the last lines of the log
+    capsule.md      the reason, the command, the variables, the last lines of the log; written first and at the end
 
 All of it may come from a hostile job. Each part is copied through descriptors that follow no link, beside the files of
 the workspace, and put into its place in one step; so it may be repeated, also after a kill. Variables are shown as the
@@ -14,17 +14,19 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.errors import ApplianceError
+from appliance.errors import ApplianceError, NotFound
 from appliance.history.workspaces import Workspaces
 from appliance.spec.dump import to_yaml
 from appliance.spec.load import parse
 from appliance.spec.models import ContainerAction, Job, ScriptAction, Workflow
 from appliance.state import capsules, runs
 from appliance.state.capsules import Capsule
+from appliance.state.db import Connection
 from appliance.state.runs import Run
 from appliance.storage.base import Store
 from appliance.storage.scratch import DONE, shared_name, volume_name
@@ -32,10 +34,12 @@ from appliance.storage.threads import in_thread
 from appliance.storage.trees import tree
 from appliance.telemetry.redact import Redactor
 from appliance.workflows import actions, capsule, exchange
-from appliance.workflows.inputs import Document
+from appliance.workflows.inputs import Document, leaves
 from appliance.workflows.rooms import Rooms
 
 NOTE = "capsule.md"
+UNFINISHED = "all of it: it is being filled now. If this line stays, that was interrupted: delete it and make it again"
+"""What the note says is missing, until it is known what is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,14 @@ async def fill_workspace(rooms: Rooms, workspaces: Workspaces, uid: str, run: Ru
     What is in the way there, `inputs/NAME` for one, is replaced. Raises NotFound where nothing is kept of that job,
     NoSpace and StorageError where the note itself cannot be written.
     """
-    run = runs.get(rooms.db.read, run.id)
+    rooms.opening.append(uid)
+    try:
+        return await _fill(rooms, workspaces, uid, runs.get(rooms.db.read, run.id), job)
+    finally:
+        rooms.opening.remove(uid)
+
+
+async def _fill(rooms: Rooms, workspaces: Workspaces, uid: str, run: Run, job: str) -> CapsuleReport:
     kept = capsule.find(rooms.db.read, run, job)
     with rooms.db.write() as db:
         capsules.touch(db, run.id, job, rooms.clock())  # so that it does not go while it is copied
@@ -76,12 +87,16 @@ async def fill_workspace(rooms: Rooms, workspaces: Workspaces, uid: str, run: Ru
             return False
         return True
 
+    async def tell(missing: list[str]) -> None:
+        text = note(run, job, declared, kept, missing, _makers(rooms.db.read, kept))
+        await in_thread(_write, root, NOTE, Redactor(rooms.vault.values()).scrub(text))
+
+    await tell([UNFINISHED])
     await bring("outputs", {"type": "folder", "job": job})
     inputs = [name for name, document in kept.inputs.items() if await bring(f"inputs/{name}", document)]
     live = {name: {**document, "live": True} for name, document in kept.outputs.items()}
     outputs = [name for name, document in live.items() if await bring(f"outputs/{name}", document)]
-    text = note(run, job, declared, kept, missing)
-    await in_thread(_write, root, NOTE, Redactor(rooms.vault.values()).scrub(text))
+    await tell(missing)
     image = getattr(declared.action, "image", "") if declared else ""
     return CapsuleReport(tuple(inputs), tuple(outputs), tuple(missing), kept.reason, row.image, image)
 
@@ -133,18 +148,42 @@ def _declared(run: Run, job: str) -> Job | None:
     return spec.jobs.get(job) if isinstance(spec, Workflow) else None
 
 
-def note(run: Run, job: str, declared: Job | None, kept: Capsule, missing: list[str]) -> str:
-    """The text of `capsule.md`."""
-    return "\n".join(_lines(run, job, declared, kept, missing)) + "\n"
+def note(run: Run, job: str, declared: Job | None, kept: Capsule, missing: list[str], makers: Mapping[str, str]) -> str:
+    """The text of `capsule.md`. `makers`: id of each run that made an input -> `WORKFLOW.NUMBER`."""
+    inputs = {name: _input(f"inputs/{name}", document, makers) for name, document in kept.inputs.items()}
+    return "\n".join(_lines(run, job, declared, kept, missing, inputs)) + "\n"
 
 
-def _lines(run: Run, job: str, declared: Job | None, kept: Capsule, missing: list[str]) -> Iterator[str]:
+def _makers(db: Connection, kept: Capsule) -> dict[str, str]:
+    """Those whose rows are gone are left out."""
+    found = {}
+    for run in {document["run"] for document in leaves(kept.inputs) if document["type"] == "volume"}:
+        with suppress(NotFound):
+            found[run] = actions.subject(runs.head(db, run))
+    return found
+
+
+def _input(place: str, document: Document, makers: Mapping[str, str]) -> dict[str, Any]:
+    """As people name it: where it lies here, and which job made it."""
+    match document["type"]:
+        case "many":
+            return {"of": {job: _input(f"{place}/{job}", one, makers) for job, one in document["of"].items()}}
+        case "volume":
+            by = f"{makers.get(document['run'], document['run'])}/{document['job']}"
+            return {"type": "volume", "at": place, "made by": by, "output": document["output"]}
+        case _:
+            return {"type": document["type"], "at": place, **document}
+
+
+def _lines(
+    run: Run, job: str, declared: Job | None, kept: Capsule, missing: list[str], inputs: Mapping[str, Any]
+) -> Iterator[str]:
     yield from (f"# {actions.subject(run)}/{job}", "", *_fenced(kept.reason))
     if declared:
         yield from ("## What it ran", "", *_fenced(_told(_command(declared))))
         if declared.env:
             yield from ("## Variables", "", *_fenced(_told(declared.env)))
-    yield from ("## Inputs", "", *_fenced(_told(kept.inputs) if kept.inputs else "none"))
+    yield from ("## Inputs", "", *_fenced(_told(inputs) if inputs else "none"))
     if missing:
         yield from ("## Not here", "", *_fenced("\n".join(missing)))
     yield from ("## The end of its log", "", *_fenced("\n".join(kept.log) or "nothing was written"))

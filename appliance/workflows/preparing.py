@@ -57,7 +57,12 @@ async def prepare(rooms: Rooms, run: Run, workflow: Workflow, job: Job, wanted: 
     reveal = rooms.vault.resolve
     env = {name: reveal(value) for name, value in declared.env.items()}
     task = actions.task_of(
-        declared, env=env, event=workflow.event, reveal=reveal, notebook_image=rooms.settings.notebook_image
+        declared,
+        env=env,
+        event=workflow.event,
+        reveal=reveal,
+        notebook_image=rooms.settings.notebook_image,
+        commit=job.commit_id,
     )
     if run.mode == "replay" and job.image:
         image: str | None = await rooms.images.identity(job.image)
@@ -150,7 +155,15 @@ async def _mounts(
         binds.append(Mount(path, f"/outputs/{output_name}"))
     folders += [mount.target.lstrip("/") for mount in binds if mount.target != "/storage"]
     root = await rooms.scratch.create(run.id, name, exchange.VOLUME)
-    outer = await in_thread(exchange.fill, root, strings=strings, folders=folders, files=task.files, secret=task.secret)
+    outer = await in_thread(
+        exchange.fill,
+        root,
+        strings=strings,
+        folders=folders,
+        files=task.files,
+        secret=task.secret,
+        tells=task.tells,
+    )
     return [*outer, *binds]
 
 

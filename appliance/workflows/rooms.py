@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from appliance.datasets.datasets import Datasets
 from appliance.datasets.models import Models
@@ -37,6 +37,8 @@ class Rooms:
     """Why no further job may begin for want of disk space; empty: it may."""
     hint: Callable[[str, str], None] = lambda kind, key: None
     """Have the controller of another kind look at one of its own."""
+    opening: list[str] = field(default_factory=list)
+    """Notebooks, by uid, into which what is kept of a job is being copied: nothing that is kept is let go meanwhile."""
 
     def resolve(self, ref: str) -> str:
         """`NAME:VERSION` of the committed version that a dataset reference means. Raises NotFound, Conflict."""

@@ -6,11 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from appliance.datasets import finding
+from appliance.datasets.ref import parse_ref
 from appliance.errors import Conflict, UsageError
 from appliance.spec.load import parse
 from appliance.spec.models import Workflow
 from appliance.state import events, runs
-from appliance.state.db import Database
+from appliance.state.db import Connection, Database
 from appliance.state.resources import Resource
 from appliance.workflows import actions, concurrency
 from appliance.workflows.inputs import run_inputs
@@ -30,13 +32,16 @@ def start_run(
     cause: str = "manual",
     source: str = "",
     cache: bool = True,
+    uid: str = "",
 ) -> runs.Run:
     """A Pending run of `document`, which it keeps whole: later changes of the workflow do not touch it.
 
-    `workflow` is the resource the run counts for; None for a document that is declared nowhere. Without `cache` every
+    `workflow` is the resource the run counts for; None for a document that is declared nowhere, whose runs belong
+    together by `uid`, or where that is empty by `name`. Without `cache` every
     job runs, whatever earlier runs have made. Raises SpecError,
-    UsageError that names everything missing or not supported, Conflict while the workflow is deleted
-    and where its `concurrency` makes no second run.
+    UsageError that names everything missing or not supported, also datasets that its jobs write to, Conflict while the
+    workflow is deleted and where its `concurrency` makes no second run. A dataset that a job reads may come later: it
+    is looked up when that job starts.
     """
     spec = parse("workflow", name, document)
     if not isinstance(spec, Workflow):
@@ -46,11 +51,13 @@ def start_run(
     if found := actions.problems(spec):
         raise UsageError("; ".join(found), where=f"workflow {name}", hint="correct the file and apply it again")
     given = run_inputs(spec, inputs)
+    _check_targets(db.read, spec, name)
+    uid = workflow.uid if workflow else uid or f"undeclared:{name}"
     with db.write() as transaction:
-        concurrency.admit(transaction, spec, name, now=now)
+        concurrency.admit(transaction, spec, name, uid, now=now)
         run = runs.create(
             transaction,
-            workflow_uid=workflow.uid if workflow else f"undeclared:{name}",
+            workflow_uid=uid,
             workflow=name,
             spec=document,
             inputs=given,
@@ -65,6 +72,23 @@ def start_run(
         for message in _ignored(spec):
             events.record(transaction, "run", subject, "Ignored", message, now=now, level="warning")
     return run
+
+
+def _check_targets(db: Connection, spec: Workflow, name: str) -> None:
+    """Refuse now what would end a job, perhaps after hours: nothing that runs makes a dataset."""
+    missing: dict[str, list[str]] = {}
+    for job, declared in spec.jobs.items():
+        for output in declared.outputs.values():
+            if output.type == "dataset" and finding.find(db, ref := parse_ref(output.ref)) is None:
+                missing.setdefault(ref.name, []).append(job)
+    if not missing:
+        return
+    *most, last = [repr(each) for each in missing]
+    jobs = {job for writers in missing.values() for job in writers}
+    who = f"job {jobs.pop()} writes" if len(jobs) == 1 else "its jobs write"
+    named = f"datasets {', '.join(most)} and {last}" if most else f"dataset {last}"
+    create = " && ".join(f"appliance dataset create {each}" for each in missing)
+    raise UsageError(f"no {named}, to which {who}", where=f"workflow {name}", hint=f"`{create}`, then start it again")
 
 
 def _ignored(workflow: Workflow) -> list[str]:

@@ -230,6 +230,23 @@ async def test_refs_mean_what_they_say(floor: Floor, git_server: GitServer) -> N
     assert f"no commit {'0' * 40} in" in floor.jobs(run)["gone"].message
 
 
+async def test_jobs_behind_a_branch_run_when_it_has_moved(floor: Floor, git_server: GitServer) -> None:
+    code = git_server.repository("code", {"file": "one"})
+    document = flow(code=checkout(code.url), build={**looking("code", "cat file"), "outputs": {"made": VOLUME}})
+    runs_ = []
+    for text in ("", "", "two"):
+        if text:
+            code.commit({"file": text})
+        runs_.append(floor.submit(document))
+        await floor.finish(runs_[-1])
+    first, second, third = (floor.jobs(run) for run in runs_)
+    assert [jobs["code"].reused for jobs in (first, second, third)] == ["", "", ""], await told(floor, runs_[1])
+    assert [jobs["build"].reused for jobs in (first, second, third)] == ["", "flow.1/build", ""]
+    assert first["code"].commit_id == second["code"].commit_id == code.git("rev-parse", "main~1")
+    assert third["code"].commit_id == code.head()
+    assert await floor.log(runs_[2], "build") == "two"
+
+
 # s3-download@v1
 
 

@@ -35,6 +35,7 @@ from appliance.triggers import programs, repositories
 from appliance.triggers.git import Git, GitError, Remote
 from appliance.triggers.repositories import Repositories
 from appliance.vault.secrets import Secrets
+from appliance.workflows.submit import start_run
 from tests.conftest import Clock
 from tests.support.daemon import RunningDaemon, eventually
 from tests.support.git import GitServer, Repository, serve_git
@@ -481,6 +482,158 @@ async def test_what_a_killed_daemon_left_is_removed(tmp_path: Path) -> None:
         assert stat.S_ISDIR(others.stat().st_mode)
     finally:
         others.rmdir()
+
+
+MANY = ("a", "b", "c")
+
+
+def every(more: str = "") -> dict[str, str]:
+    """Three workflows that any branch starts."""
+    return {f"{FOLDER}/{name}.yaml": more + on("{branches: {}}") for name in MANY}
+
+
+async def test_one_look_starts_so_many_runs_and_tells_what_it_left_out(
+    bench: Bench, server: GitServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repositories, "MOST_RUNS", 5)
+    site = server.repository("site", every())
+    bench.declare(site.url)
+    await bench.look()
+    for number in range(8):
+        site.branch(f"b{number}")
+    pushed = site.commit({"README": "x"})
+    server.requests.clear()
+    made = await bench.look()
+    assert [run.source.split(" at ")[0] for run in made] == ["branch main"] * 3 + ["branch b0"] * 2
+    assert event_of(made[0])["ref"] == pushed
+    (told,) = bench.told("NotStarted")
+    assert told.startswith("9 branches and tags moved at once; not started: site.c of branch b0, branch b1, branch b2")
+    assert "at most 5 runs" in told
+    assert await bench.look() == []
+    assert len(triggers.of(bench.db.read, bench.resource.uid, "ref:")) == 9
+    site.commit({"README": "y"})
+    assert len(await bench.look()) == 3
+
+
+async def test_branches_at_one_commit_share_its_reading(bench: Bench, server: GitServer) -> None:
+    site = server.repository("site", {**every(), f"{FOLDER}/broken.yaml": "on: {github: {branches: {}}}\njobs: 1\n"})
+    bench.declare(site.url)
+    await bench.look()
+    for number in range(8):
+        site.branch(f"b{number}")
+    server.requests.clear()
+    assert len(await bench.look()) == 8 * len(MANY)
+    fetches = [line for line in server.requests if "POST" in line]
+    site.commit({"README": "x"})
+    server.requests.clear()
+    assert len(await bench.look()) == len(MANY)
+    assert 0 < len(fetches) <= len([line for line in server.requests if "POST" in line])
+    assert len(bench.told("BrokenSpec")) == 2
+
+
+async def test_more_changes_than_one_look_takes_are_taken_with_a_pause_and_the_runs_count_together(
+    bench: Bench, server: GitServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repositories, "MOST_RUNS", 7)
+    monkeypatch.setattr(repositories, "MOST_CHANGES", 2)
+    site = server.repository("site", every())
+    bench.declare(site.url, interval="1h")
+    uid = bench.resource.uid
+    assert await bench.repositories.look(uid) == 3600
+    for number in range(6):
+        site.branch(f"b{number}")
+    first = await bench.repositories.look(uid)
+    assert 0 < first < 3600
+    assert len(runs.newest(bench.db.read)) == 6
+    assert await bench.repositories.look(uid) == 3600
+    assert len(runs.newest(bench.db.read)) == 7
+    assert len(bench.told("NotStarted")) == 1
+    assert await bench.look() == []
+
+
+async def test_the_pause_between_looks_that_never_end_grows(
+    bench: Bench, server: GitServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repositories, "MOST_CHANGES", 1)
+    site = server.repository("site", {"README": "x"})
+    bench.declare(site.url, interval="30s")
+    uid = bench.resource.uid
+    await bench.repositories.look(uid)
+    for number in range(6):
+        site.branch(f"b{number}")
+    assert [await bench.repositories.look(uid) for _ in range(6)] == [5, 10, 20, 30, 30, 30]
+    site.branch("b6")
+    site.branch("b7")
+    assert await bench.repositories.look(uid) == 5
+
+
+async def test_what_is_left_out_is_left_out_in_the_moment_of_the_last_run(
+    bench: Bench, server: GitServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repositories, "MOST_RUNS", 2)
+    site = server.repository("site", every())
+    bench.declare(site.url)
+    await bench.look()
+    site.branch("b0")
+    site.branch("b1")
+
+    def killed(*_: object, **__: object) -> None:
+        raise NoSpace("the end comes here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.repositories, "_leave_out", killed)
+        with pytest.raises(NoSpace):
+            await bench.look()
+    assert runs.newest(bench.db.read) == []
+    assert len(await bench.look()) == 2
+
+
+async def test_runs_of_a_repository_are_a_workflow_of_their_own(bench: Bench, server: GitServer) -> None:
+    """Whatever is declared here under the name that they are numbered by."""
+    site = server.repository("site", {"README": "x"})
+    bench.declare(site.url)
+    document = {"jobs": {"a": {"uses": "script@v1", "with": {"image": "i", "script": "true"}}}}
+    await bench.look()
+    mine = start_run(bench.db, None, "site.w", document, {}, now=1.0)
+    site.commit({f"{FOLDER}/w.yaml": "concurrency: cancel\n" + MAIN})
+    (first,) = await bench.look()
+    assert (first.workflow, first.number) == ("site.w", 2)
+    assert first.workflow_uid.startswith(f"repository:{bench.resource.uid}:{FOLDER}/w.yaml:")
+    assert not runs.get(bench.db.read, mine.id).cancel
+    site.commit({"README": "y"})
+    (second,) = await bench.look()
+    assert second.workflow_uid == first.workflow_uid
+    assert runs.get(bench.db.read, first.id).cancel
+    assert not runs.get(bench.db.read, mine.id).cancel
+    skips = start_run(bench.db, None, "site.w", {**document, "concurrency": "cancel"}, {}, now=1.0)
+    assert runs.get(bench.db.read, mine.id).cancel
+    assert not runs.get(bench.db.read, second.id).cancel
+    assert skips.number == 4
+
+
+async def test_two_workflows_of_one_file_are_two(bench: Bench, server: GitServer) -> None:
+    one = "kind: workflow\nname: {}\nconcurrency: skip\n" + MAIN
+    site = server.repository("site", {"README": "x"})
+    bench.declare(site.url)
+    await bench.look()
+    site.commit({f"{FOLDER}/w.yaml": one.replace("{}", "one", 1) + "---\n" + one.replace("{}", "two", 1)})
+    assert [run.workflow for run in await bench.look()] == ["site.one", "site.two"]
+
+
+async def test_a_secret_that_the_repository_is_not_given_starts_nothing(bench: Bench, server: GitServer) -> None:
+    site = server.repository("site", {"README": "x"}, login="me:s3cr3t-word")
+    bench.vault.set("WORD", "s3cr3t-word")
+    bench.declare(site.url, username="me", password="secret:WORD")
+    await bench.look()
+    wants = "defaults: {env: {A: secret:WORD}}\n" + MAIN
+    site.commit({f"{FOLDER}/w.yaml": wants, f"{FOLDER}/other.yaml": MAIN})
+    assert [run.workflow for run in await bench.look()] == ["site.other"]
+    (told,) = bench.told("BrokenSpec")
+    assert "uses the secret WORD" in told
+    assert bench.resource.phase == "Degraded"
+    bench.declare(site.url, username="me", password="secret:WORD", secrets="[WORD]")
+    site.commit({"README": "y"})
+    assert sorted(run.workflow for run in await bench.look()) == ["site.other", "site.w"]
 
 
 ABSENT = "localhost:1/none:1"

@@ -138,6 +138,8 @@ class GitServer(ThreadingHTTPServer):
         """`METHOD PATH STATUS` of everything that was answered."""
         self.broken = False
         """Answer 503 to everything."""
+        self.only_refs = False
+        """Speak the first protocol, in which a client gets what a branch or tag names, and no other commit."""
 
     def repository(
         self, name: str, files: Mapping[str, str | bytes] | None = None, *, login: str = "", push: bool = False
@@ -194,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
             "CONTENT_TYPE": self.headers.get("Content-Type", ""),
             "CONTENT_LENGTH": str(len(body)),
             "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
-            "HTTP_GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+            "HTTP_GIT_PROTOCOL": "" if self.server.only_refs else self.headers.get("Git-Protocol", ""),
         }
         done = subprocess.run(["git", "http-backend"], input=body, env=env, capture_output=True, timeout=TIMEOUT_S)
         head, _, content = done.stdout.partition(b"\r\n\r\n")

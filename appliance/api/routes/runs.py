@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -94,8 +95,9 @@ async def _open_capsule(parts: Parts, run: runs.Run, job: str, name: str, image:
         resources.set_desired(db, applied.uid, "stopped", now=now)
     try:
         report = await fill_workspace(parts.rooms, parts.workspaces, applied.uid, run, job)
-    except ApplianceError:
-        apply.delete(parts.db, "notebook", name, source="cli", now=parts.clock())
+    except BaseException:  # also a full /tmp, and the daemon's stop
+        with suppress(ApplianceError):  # somebody has deleted it meanwhile
+            apply.delete(parts.db, "notebook", name, source="cli", now=parts.clock())
         parts.hint("notebook", applied.uid)
         raise
     with parts.db.write() as db:

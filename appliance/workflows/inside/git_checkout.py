@@ -120,7 +120,10 @@ def main() -> None:
         sys.stdout.write(credential(request, sys.argv[2:3], sys.stdin.read()))
         return
     try:
-        print(f"appliance: {checkout(Git(request), request)}", flush=True)
+        what, commit = checkout(Git(request), request)
+        Path(request["told"]).write_text(commit, encoding="ascii")
+        words = f"commit {commit}" if what.startswith("commit ") else f"{what} at {commit}"
+        print(f"appliance: {words} is in {request['target']}", flush=True)
     except Refused as error:
         fail(str(error))
     except OSError as error:
@@ -140,8 +143,8 @@ def credential(request: dict[str, Any], action: list[str], asked: str) -> str:
     return f"username={request['username']}\npassword={request['password']}\n"
 
 
-def checkout(git: Git, request: dict[str, Any]) -> str:
-    """What was checked out, in words."""
+def checkout(git: Git, request: dict[str, Any]) -> tuple[str, str]:
+    """What was checked out, in words, and its commit."""
     ref, target = request["ref"], request["target"]
     os.makedirs(target, exist_ok=True)
     if os.path.realpath(target) != target or os.path.islink(f"{target}/.git"):
@@ -149,11 +152,12 @@ def checkout(git: Git, request: dict[str, Any]) -> str:
     git("init", "--quiet", "--", target)
     remotes = git("remote", at=target).split()
     git("remote", "set-url" if "origin" in remotes else "add", "origin", git.url, at=target)
-    what = fetch(git, ref, target)
+    what = fetch_again(git, ref, request["commit"], target) if request["commit"] else fetch(git, ref, target)
+    commit = git("rev-parse", "HEAD", at=target).strip()
     submodules(git, target)
     for folder in (target, *nested(git, target)):
         large_files(git, folder)
-    return f"{what} at {git('rev-parse', 'HEAD', at=target).strip()} is in {target}"
+    return what, commit
 
 
 def fetch(git: Git, ref: str, target: str) -> str:
@@ -164,6 +168,8 @@ def fetch(git: Git, ref: str, target: str) -> str:
         return detach(git, ref, target, f"commit {ref}")
     if not ref:
         branch, commit = head(git, target)
+        if not commit:
+            raise Refused(f"{git.url} has no commit on its default branch: name one in `ref`")
         if branch:
             return fetch_branch(git, branch, target)
         git("fetch", "--quiet", "--depth=1", "origin", commit, at=target)
@@ -171,8 +177,7 @@ def fetch(git: Git, ref: str, target: str) -> str:
     if ref.startswith("refs/"):
         git("fetch", "--quiet", "--no-tags", "--depth=1", "origin", ref, at=target)
         return detach(git, "FETCH_HEAD", target, ref)
-    listed = git("ls-remote", "--heads", "--tags", "origin", f"refs/heads/{ref}", f"refs/tags/{ref}", at=target)
-    names = {line.partition("\t")[2] for line in listed.splitlines()}
+    names = named(git, ref, target)
     if f"refs/heads/{ref}" in names:
         return fetch_branch(git, ref, target)
     if f"refs/tags/{ref}" in names:
@@ -185,20 +190,50 @@ def fetch(git: Git, ref: str, target: str) -> str:
     raise Refused(f"no branch or tag named {ref} in {git.url}")
 
 
+def fetch_again(git: Git, ref: str, commit: str, target: str) -> str:
+    """Check out `commit`, which `ref` meant once, as if `ref` still meant it. In words."""
+    if git.try_("fetch", "--quiet", "--no-tags", "--depth=1", "origin", commit, at=target).returncode:
+        everything(git, target)  # a server that gives out what its refs name, and nothing by its hash
+        if ref.startswith("refs/"):
+            git.try_("fetch", "--quiet", "--no-tags", "origin", ref, at=target)
+    if git.try_("cat-file", "-e", f"{commit}^{{commit}}", at=target).returncode:
+        raise Refused(f"commit {commit}, which this job is to check out again, is not in {git.url} any more")
+    names = named(git, ref, target) if ref else set()
+    branch = ref if f"refs/heads/{ref}" in names else ""
+    if not ref:
+        branch, _ = head(git, target)
+    if branch:
+        git("update-ref", f"refs/remotes/origin/{branch}", commit, at=target)
+        return on_branch(git, branch, target)
+    if f"refs/tags/{ref}" in names:
+        git("update-ref", f"refs/tags/{ref}", commit, at=target)
+        return detach(git, commit, target, f"tag {ref}")
+    return detach(git, commit, target, ref if ref.startswith("refs/") else f"commit {commit}")
+
+
+def named(git: Git, ref: str, target: str) -> set[str]:
+    """The full names of the branch and the tag that are called `ref`, those of them that there are."""
+    listed = git("ls-remote", "--heads", "--tags", "origin", f"refs/heads/{ref}", f"refs/tags/{ref}", at=target)
+    return {line.partition("\t")[2] for line in listed.splitlines()}
+
+
 def head(git: Git, target: str) -> tuple[str, str]:
-    """The default branch, empty where the server's HEAD is none, and its commit."""
+    """The default branch, empty where the server's HEAD is none, and its commit, empty where it has none."""
     listed = git("ls-remote", "--symref", "origin", "HEAD", at=target)
     branch = re.search(r"^ref: refs/heads/(\S+)\tHEAD$", listed, re.MULTILINE)
     commit = re.search(r"^([0-9a-f]+)\tHEAD$", listed, re.MULTILINE)
-    if commit is None:
-        raise Refused(f"{git.url} has no commit on its default branch: name one in `ref`")
-    return branch[1] if branch else "", commit[1]
+    return branch[1] if branch else "", commit[1] if commit else ""
 
 
 def fetch_branch(git: Git, branch: str, target: str) -> str:
     kept = f"refs/remotes/origin/{branch}"
     git("fetch", "--quiet", "--no-tags", "--depth=1", "origin", f"+refs/heads/{branch}:{kept}", at=target)
-    git("checkout", "--quiet", "--force", "-B", branch, kept, at=target)
+    return on_branch(git, branch, target)
+
+
+def on_branch(git: Git, branch: str, target: str) -> str:
+    """Check out the server's branch, already fetched, as the branch of that name."""
+    git("checkout", "--quiet", "--force", "-B", branch, f"refs/remotes/origin/{branch}", at=target)
     return f"branch {branch}"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -173,6 +175,26 @@ async def test_a_workspace_that_cannot_be_filled_takes_its_notebook_with_it(
     monkeypatch.setattr(routes, "fill_workspace", full)
     is_problem(await house.api.post("/v1/runs/flow.1/jobs/read/notebook", json={"name": "nb"}), 507, "no_space")
     assert resources.get(house.bench.db.read, "notebook", "nb").deleting
+
+
+@pytest.mark.parametrize("fault", [OSError(errno.ENOSPC, "no space"), asyncio.CancelledError()])
+async def test_whatever_ends_the_filling_takes_the_notebook_with_it(
+    house: House, monkeypatch: pytest.MonkeyPatch, fault: BaseException
+) -> None:
+    """A daemon that stops, a full /tmp: no half-filled notebook stays that says nothing of it."""
+    from appliance.api.routes import runs as routes
+
+    async def ended(*_: object) -> None:
+        raise fault
+
+    await house.failed()
+    house.hints.clear()
+    monkeypatch.setattr(routes, "fill_workspace", ended)
+    (run,) = runs.newest(house.bench.db.read)
+    with pytest.raises(type(fault)):
+        await routes._open_capsule(house.parts, run, "read", "nb", "")
+    assert resources.get(house.bench.db.read, "notebook", "nb").deleting
+    assert house.hints == ["notebook"]
 
 
 async def test_what_a_matrix_and_a_retry_say_is_in_the_answer(house: House) -> None:

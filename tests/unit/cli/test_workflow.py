@@ -95,6 +95,15 @@ def cli(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
     return Shown(capsys, tmp_path, monkeypatch)
 
 
+def test_a_folder_of_its_name_does_not_hide_a_workflow(
+    served: ServedRuns, cli: Shown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli.run("apply", "-f", cli.file(FLOW))[0] == 0
+    (tmp_path / "here" / "flow").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    assert cli.run("workflow", "run", "flow", "--detach")[:2] == (0, "flow.1\n")
+
+
 def test_a_file_is_declared_run_and_followed_to_its_end(served: ServedRuns, cli: Shown) -> None:
     def read(inside: Inside) -> int:
         served.lines.add("flow.1", "read", "hello\x1b[2J")

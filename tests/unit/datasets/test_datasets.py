@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,14 @@ async def written(datasets: Datasets, name: str, text: str, *, run: str = "", jo
 
 async def read(datasets: Datasets, ref: str) -> str:
     return (await datasets.path(datasets.resolve(ref)) / "data").read_text()
+
+
+class Killed(BaseException):
+    """No code after it runs, as if the daemon were gone."""
+
+
+def _raise(fault: BaseException) -> None:
+    raise fault
 
 
 async def test_a_reference_finds_newest_version_tag_and_id(datasets: Datasets) -> None:
@@ -124,6 +133,31 @@ async def test_an_abandoned_version_is_gone_and_starts_empty_again(datasets: Dat
         await datasets.abandon(again)
     with pytest.raises(NotFound):
         await datasets.commit(Version("no", "such", "v", "", 0, None, 0, "", ""))
+
+
+@pytest.mark.parametrize("fault", [Conflict("a backup reads it"), Killed()])
+async def test_what_an_attempt_has_left_is_never_committed_by_the_next(
+    datasets: Datasets, store: DirectoryStore, monkeypatch: pytest.MonkeyPatch, fault: BaseException
+) -> None:
+    """`abandon` cannot destroy the volume, and the next `begin` cannot either, or is killed while it does."""
+    datasets.create("d")
+    version = await datasets.begin("d", run="r", job="a")
+    (await datasets.path(version) / "half").touch()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "destroy", lambda volume: _raise(Conflict("a backup reads it")))
+        await datasets.abandon(version)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "destroy", lambda volume: _raise(fault))
+        with suppress(Killed):
+            await datasets.begin("d", run="r", job="a")
+    again = await datasets.begin("d", run="r", job="a")
+    assert list((await datasets.path(again)).iterdir()) == []
+    (await datasets.path(again) / "whole").touch()
+    await datasets.commit(await datasets.begin("d", run="r", job="a"))
+    await datasets.sweep()
+    assert store.volumes("datasets") == [again.volume]
+    assert [path.name for path in (await datasets.path(datasets.resolve("d"))).iterdir()] == ["whole"]
 
 
 async def test_one_cannot_write_to_a_version(datasets: Datasets) -> None:

@@ -16,6 +16,8 @@ def test_a_whole_repository(load: Load) -> None:
         password: secret:GIT
         interval: 5m
         webhook: secret:HOOK
+        secrets: [TOKEN, KEY]
+        deployments: [digits]
         """
     )
     assert (found.kind, found.name) == ("repository", "project")
@@ -26,6 +28,8 @@ def test_a_whole_repository(load: Load) -> None:
         password="secret:GIT",
         interval_s=300,
         webhook="secret:HOOK",
+        secrets=("TOKEN", "KEY"),
+        deployments=("digits",),
     )
 
 
@@ -64,6 +68,12 @@ def test_the_file_gives_the_name(load: Load) -> None:
         ("url: /a, interval: true", "interval", "must be a time", ""),
         ("url: /a, password: hunter2", "password", "must be a secret", "secret:NAME"),
         ("url: /a, webhook: hunter2", "webhook", "must be a secret", ""),
+        ("url: /a, secrets: [a b]", "secrets[0]", "names no secret", "letters"),
+        ("url: /a, secrets: ['secret:TOKEN']", "secrets[0]", "names no secret", "write TOKEN"),
+        ("url: /a, secrets: TOKEN", "secrets", "must be a list of secrets", "[TOKEN]"),
+        ("url: /a, secrets: [A, A]", "secrets[1]", "is named already", ""),
+        ("url: /a, deployments: [../x]", "deployments[0]", "cannot be the name of a deployment", ""),
+        ("url: /a, deployments: '*'", "deployments", "must be a list of deployments", ""),
         ("url: /a, branch: main", "branch", "unknown key", "on: {github"),
         ("url: /a, pasword: 'secret:A'", "pasword", "unknown key", "did you mean `password`?"),
     ],

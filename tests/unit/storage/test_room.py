@@ -104,6 +104,7 @@ async def test_the_words_stay_the_same_until_there_is_room(disk: _Disk, tmp_path
     assert [place.name for place in seen.low] == ["the volumes"]
     assert "`appliance space`" in words
     assert "1.3 GB" in words, "what is waited for"
+    assert "failed runs" in words, "what goes by itself"
     with pytest.raises(NoSpace, match="a fork does not begin"):
         room.demand("a fork")
     disk.free = 1100 * MIB

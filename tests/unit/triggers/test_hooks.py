@@ -12,8 +12,9 @@ import httpx2
 import pytest
 
 from appliance.settings import Settings
+from appliance.spec.load import parse
 from appliance.spec.models import Patterns, Triggers
-from appliance.state import resources, runs
+from appliance.state import events, resources, runs
 from appliance.state import triggers as marks
 from appliance.triggers import hooks
 from appliance.triggers.hooks import Push, push_of, signature, unwanted
@@ -86,6 +87,33 @@ async def test_a_message_of_ones_own_is_enough(house: House) -> None:
     assert "context" not in runs.newest(house.db.read)[0].spec
 
 
+CHECKOUT = """
+jobs:
+  a:
+    uses: git-checkout@v1
+    with: {url: context.event.github.url, ref: context.event.github.ref, password: secret:TOKEN}
+    outputs: {tree: {type: volume}}
+"""
+
+
+async def test_a_push_chooses_no_server_that_gets_a_password(house: House) -> None:
+    house.parts.secrets.set("TOKEN", "git-token")
+    text = "on: {webhook: {secret: secret:HOOK}}\n" + CHECKOUT
+    assert (await house.apply(text, "wf.yaml")).status_code == 200
+    delivery = {"X-GitHub-Delivery": "one"}
+    status, answer = await post(house, "wf", push(), delivery)
+    assert (status, answer["run"]) == (200, "")
+    assert answer["message"].startswith("job a would send its credentials to https://example.com, a server that nobody")
+    (told,) = [event for event in events.newest(house.db.read, kind="workflow") if event.reason == "NotStarted"]
+    assert (told.level, told.message) == ("warning", f"a push of branch main at {COMMIT[:12]}: {answer['message']}")
+    repository = "kind: repository\nname: site\nurl: https://example.com/other.git\n"
+    assert (await house.apply(repository, "site.yaml")).status_code == 200
+    status, answer = await post(house, "wf", push(), delivery)
+    assert (status, answer["run"]) == (202, "wf.1"), "it can be delivered again once the server is declared"
+    (run,) = runs.newest(house.db.read)
+    assert run.spec["context"]["event"]["github"]["url"] == "https://example.com/a.git"
+
+
 async def test_the_same_delivery_is_taken_once_also_after_a_restart(house: House) -> None:
     await workflow(house)
     delivery = {"X-GitHub-Delivery": "72d3162e-cc78-11e3-81ab-4c9367dc0958"}
@@ -147,6 +175,37 @@ async def test_who_cannot_sign_learns_nothing(house: House, how: str) -> None:
     if how not in ("none", "sha1"):
         assert answer.json()["detail"] == "no webhook of that name takes this signature"
     assert runs.newest(house.db.read) == []
+
+
+@pytest.mark.parametrize("path", ["wf", "plain", "nothing", "repository/site", "repository/nothing"])
+async def test_who_cannot_sign_makes_the_daemon_read_no_spec(
+    house: House, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """But once for each spec that is declared."""
+    await workflow(house)
+    await house.apply(JOBS, "plain.yaml")
+    await house.apply("kind: repository\nname: site\nurl: https://h/a.git\nwebhook: secret:HOOK\n", "site.yaml")
+    read: list[str] = []
+
+    def counted(kind: Any, name: str, document: Any) -> Any:
+        read.append(name)
+        return parse(kind, name, document)
+
+    monkeypatch.setattr(hooks, "parse", counted)
+    for _ in range(4):
+        assert (await post(house, path, secret="guess"))[0] == 401
+    assert len(read) <= 1
+
+
+async def test_another_secret_counts_from_the_spec_that_names_it(house: House) -> None:
+    house.parts.secrets.set("NEXT", "another")
+    await workflow(house)
+    assert (await post(house, "wf", secret="another"))[0] == 401
+    assert (await house.apply(f"on: {{webhook: {{secret: secret:NEXT}}}}\n{JOBS}", "wf.yaml")).status_code == 200
+    assert (await post(house, "wf"))[0] == 401
+    assert (await post(house, "wf", secret="another"))[0] == 202
+    assert (await house.apply(JOBS, "wf.yaml")).status_code == 200
+    assert (await post(house, "wf", secret="another"))[0] == 401
 
 
 async def test_a_secret_that_is_gone_opens_nothing(house: House) -> None:

@@ -79,3 +79,59 @@ def test_what_is_no_branch_or_tag_is_left_out(name: str) -> None:
 def test_no_answer_of_a_server_is_too_odd(answer: bytes) -> None:
     assert all(name.startswith("refs/") for name in _refs(answer))
     assert all(path.isprintable() for _, path, _ in _entries(answer))
+
+
+def spec(body: str) -> bytes:
+    return f"on: {{github: {{branches: {{}}}}}}\n{body}\n".encode()
+
+
+def refused(text: bytes, **allowed: tuple[str, ...]) -> str:
+    """Why the file does not start; empty: it does."""
+    found = read("site", "u", MAIN, commit("x/a.yaml", text=text), **allowed)
+    assert len(found.starts) + len(found.problems) == 1
+    return found.problems.get("x/a.yaml", "")
+
+
+SECRET = [
+    "defaults: {env: {A: secret:KEY}}\n" + JOBS,
+    "defaults: {env: {A: SeCrEt:KEY}}\n" + JOBS,
+    "defaults: {resources: {container-registries: [KEY]}}\n" + JOBS,
+    "jobs: {a: {uses: script@v1, with: {image: i, script: 'true'}, env: {A: secret:KEY}}}",
+    "jobs: {a: {uses: script@v1, with: {image: i, script: 'true'}, strategy: {matrix: {A: [x, secret:KEY]}}}}",
+    "jobs: {a: {uses: git-checkout@v1, with: {url: https://h/a, password: secret:KEY}, outputs: {o: {type: volume}}}}",
+    "inputs: {a: {type: string, with: {value: secret:KEY}}}\n" + JOBS,
+    "jobs: {a: {uses: deploy@v1, with: {name: d, spec: {image: i, port: 80, env: [{name: A, value: secret:KEY}],"
+    " resources: {replicas: 1, instanceType: C4}}}}}",
+    "jobs: {a: {uses: deploy@v1, with: {name: d, spec: {image: i, port: 80, containerRegistry: KEY,"
+    " resources: {replicas: 1, instanceType: C4}}}}}",
+]
+
+
+@pytest.mark.parametrize("body", SECRET)
+def test_a_secret_is_used_only_where_the_repository_is_given_it(body: str) -> None:
+    for secrets in ((), ("OTHER", "KE", "key")):
+        told = refused(spec(body), secrets=secrets, deployments=("d",))
+        assert "KEY" in told
+        assert "secrets: [KEY]" in told
+    assert not refused(spec(body), secrets=("OTHER", "KEY"), deployments=("d",))
+
+
+def test_a_script_may_say_secret() -> None:
+    body = "jobs: {a: {uses: script@v1, with: {image: i, script: 'echo secret:KEY'}}}"
+    assert not refused(spec(body))
+
+
+def test_a_deployment_is_changed_only_where_the_repository_is_given_it() -> None:
+    body = "jobs: {a: {uses: deploy@v1, with: {name: digits, spec: {image: i, port: 80, resources: {replicas: 1,"
+    body += " instanceType: C4}}}}}"
+    told = refused(spec(body), deployments=("digits2",))
+    assert "deploys digits" in told
+    assert "deployments: [digits]" in told
+    assert not refused(spec(body), deployments=("digits",))
+
+
+def test_one_file_that_is_refused_keeps_no_other_from_starting() -> None:
+    files = (SpecText("x/a.yaml", spec(SECRET[0])), SpecText("x/b.yaml", TEXT))
+    found = read("site", "u", MAIN, Commit(COMMIT, files))
+    assert [one.path for one in found.starts] == ["x/b.yaml"]
+    assert list(found.problems) == ["x/a.yaml"]

@@ -14,6 +14,8 @@ from appliance import apply
 from appliance.state import resources, triggers, versions
 from appliance.triggers import folders
 from appliance.triggers.decisions import SETTLE_S
+from appliance.triggers.git import Refs
+from appliance.workflows import concurrency
 from tests.unit.triggers.conftest import JOBS, Bench, until
 
 pytestmark = pytest.mark.anyio
@@ -241,6 +243,17 @@ async def test_a_run_that_lacks_an_input_is_told_and_not_tried_again(bench: Benc
     assert "no value for input x" in told
 
 
+async def test_a_run_that_would_write_to_no_dataset_is_told_with_what_makes_it(bench: Bench) -> None:
+    bench.apply(HOURLY.replace("'true'}", "'true'}, outputs: {d: {type: dataset, with: {ref: digits}}}"))
+    bench.look()
+    assert bench.look(after=to_the_hour(bench)) == []
+    (told,) = bench.told("NotStarted")
+    assert "no dataset 'digits', to which job a writes" in told
+    assert "`appliance dataset create digits`" in told
+    bench.datasets.create("digits")
+    assert len(bench.look(after=to_the_hour(bench))) == 1
+
+
 async def test_skip_makes_no_second_run_and_says_so(bench: Bench) -> None:
     bench.apply("concurrency: skip\n" + HOURLY)
     bench.look()
@@ -250,6 +263,24 @@ async def test_skip_makes_no_second_run_and_says_so(bench: Bench) -> None:
     assert "wf.1 goes on" in told
     bench.finish(run)
     assert len(bench.look(after=to_the_hour(bench))) == 1
+
+
+async def test_a_full_queue_is_told_once_until_it_takes_runs_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(concurrency, "MOST_WAITING", 2)
+    bench.apply("concurrency: queue\n" + HOURLY)
+    bench.look()
+    first, _ = [bench.look(after=to_the_hour(bench))[0] for _ in range(2)]
+    for _ in range(3):
+        assert bench.look(after=to_the_hour(bench)) == []
+    (told,) = bench.told("NotStarted")
+    assert "2 runs of workflow 'wf' wait already" in told
+    bench.finish(first)
+    assert len(bench.look(after=to_the_hour(bench))) == 1
+    for _ in range(2):
+        assert bench.look(after=to_the_hour(bench)) == []
+    assert len(bench.told("NotStarted")) == 2
 
 
 async def test_a_full_disk_keeps_the_tick_for_later(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -440,6 +471,25 @@ async def test_without_git_the_status_says_so(bench: Bench, monkeypatch: pytest.
     await until(lambda: _site(bench).phase == "Failed", "a look that fails")
     assert "git is not installed" in _site(bench).message
     await bench.triggers.repositories.close()
+
+
+async def test_a_repository_is_pending_until_its_first_look(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "kind: repository\nname: site\nurl: https://127.0.0.1:1/site.git\n"
+    bench.apply(text)
+    assert (_site(bench).phase, _site(bench).message) == ("Pending", "not looked at yet")
+
+    async def refs(*_: object) -> Refs:
+        return Refs({"refs/heads/main": "0" * 40}, "")
+
+    monkeypatch.setattr(bench.triggers._git, "refs", refs)
+    await bench.triggers.repositories.look(_site(bench).uid)
+    assert (_site(bench).phase, _site(bench).message) == ("Ready", "")
+    bench.apply(text)
+    assert _site(bench).phase == "Ready", "nothing has changed"
+    bench.apply(text.replace("site.git", "other.git"))
+    assert _site(bench).phase == "Pending"
+    await bench.triggers.repositories.look(_site(bench).uid)
+    assert _site(bench).phase == "Ready"
 
 
 def _site(bench: Bench) -> resources.Resource:

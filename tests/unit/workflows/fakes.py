@@ -39,8 +39,8 @@ Body = Callable[["Inside"], int | None]
 """What a job does: its exit code, or None to go on running until `FakeEngine.exit`."""
 
 
-class Killed(Exception):
-    """The daemon is gone at this instant."""
+class Killed(BaseException):
+    """The daemon is gone at this instant: no handler of its own runs."""
 
 
 @dataclass(frozen=True)

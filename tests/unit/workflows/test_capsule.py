@@ -13,7 +13,7 @@ from appliance.history.workspaces import Workspaces
 from appliance.settings import load as load_settings
 from appliance.state import capsules, kept, runs
 from appliance.telemetry.types import LogLine
-from appliance.workflows import capsule, exchange
+from appliance.workflows import capsule, exchange, opening
 from appliance.workflows.opening import CapsuleReport, fill_workspace
 from tests.unit.workflows.fakes import Bench, Inside, Killed, flow, script
 
@@ -98,11 +98,31 @@ async def test_inputs_as_given_outputs_as_left_and_the_reason(bench: Bench) -> N
     assert (report.image, report.image_name) == ("sha256:busybox", "busybox")
     for words in ("# flow.1/bad", "exit code 3", "secret:TOKEN", "MODE: fast", "image: busybox"):
         assert words in note
+    for words in ("flow.1/make", "inputs/tree", "inputs/base", "output: tree"):
+        assert words in note
+    assert run.id not in note
     assert "hunter2" not in note
     assert "***" in note
     assert bench.leftovers() == []
     again, _ = await opened(bench, run)
     assert again == report
+
+
+async def test_a_notebook_whose_filling_was_killed_says_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def killed(*_: object) -> None:
+        raise Killed
+
+    run = await failed(bench)
+    with monkeypatch.context() as patch:
+        patch.setattr(opening, "_bring", killed)
+        with pytest.raises(Killed):
+            await opened(bench, run)
+    root = await Workspaces(bench.db, bench.store, bench.clock).open("u" * 32)
+    half = (root / "capsule.md").read_text()
+    assert "being filled" in half
+    assert "exit code 3" in half
+    _, root = await opened(bench, run)
+    assert "being filled" not in (root / "capsule.md").read_text()
 
 
 async def test_the_last_lines_of_the_right_attempt(bench: Bench) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,7 @@ from appliance.spec.models import GitCheckoutAction, Job, Output, Value
 from appliance.workflows.actions import task_of
 from appliance.workflows.checkout import checkout_of, files_of
 from appliance.workflows.inside import git_checkout
+from tests.support.git import GitServer, Repository
 
 REPO = {"repo": Output(type="volume")}
 URL = "https://example.com/a/b.git"
@@ -167,3 +171,62 @@ def test_a_password_of_two_lines_is_refused() -> None:
     action = GitCheckoutAction(url=URL)
     with pytest.raises(UsageError, match="one line"):
         files_of(checkout_of(action, job(action), {}, {}), "", "a\nhost=evil")
+
+
+def cloned(folder: Path, repository: Repository, ref: str = "", commit: str = "") -> tuple[str, str, Path]:
+    """The last line that the program writes, the commit that it tells, and the checkout."""
+    folder.mkdir()
+    target = folder / "repo"
+    (folder / "told").mkdir()
+    action = GitCheckoutAction(url=repository.url, ref=ref)
+    files = files_of(checkout_of(action, job(action), {}, {}), "", "", commit=commit)
+    request = {**json.loads(files["request.json"]), "target": str(target), "told": str(folder / "told" / "commit")}
+    for name, text in {**files, "request.json": json.dumps(request)}.items():
+        (folder / name).write_text(text)
+    done = subprocess.run(
+        [sys.executable, str(folder / "git_checkout.py")], capture_output=True, text=True, timeout=60, check=False
+    )
+    told = folder / "told" / "commit"
+    said = (done.stdout + done.stderr).splitlines()[-1].removeprefix("appliance: ")
+    assert told.is_file() == (done.returncode == 0)
+    return said.replace(str(target), "TARGET"), told.read_text() if told.is_file() else "", target
+
+
+def test_the_commit_is_told_and_named_once(tmp_path: Path, local_git_server: GitServer) -> None:
+    code = local_git_server.repository("a/b", {"file": "1"})
+    commit = code.head()
+    assert cloned(tmp_path / "branch", code)[:2] == (f"branch main at {commit} is in TARGET", commit)
+    for number, ref in enumerate((commit, commit[:10])):
+        assert cloned(tmp_path / str(number), code, ref)[:2] == (f"commit {commit} is in TARGET", commit)
+
+
+@pytest.mark.parametrize("ref", ["", "main", "refs/heads/main", "v1"])
+@pytest.mark.parametrize("gives", ["any commit", "what its refs name only"])
+def test_the_commit_of_then_is_checked_out_although_its_ref_has_moved(
+    tmp_path: Path, local_git_server: GitServer, ref: str, gives: str
+) -> None:
+    code = local_git_server.repository("a/b", {"file": "then"})
+    code.tag("v1")
+    commit = code.head()
+    moved = code.commit({"file": "now"})
+    code.tag("v1", moved)
+    if gives != "any commit":
+        local_git_server.only_refs = True
+    said, told, target = cloned(tmp_path / "x", code, ref, commit)
+    assert told == commit, said
+    assert f"at {commit} is in TARGET" in said
+    assert (target / "file").read_text() == "then"
+    git = ["git", "-C", str(target), "-c", "safe.directory=*"]
+    branch = subprocess.run([*git, "branch", "--show-current"], capture_output=True, text=True, check=True).stdout
+    assert branch.strip() == ("main" if ref in ("", "main") else "")
+
+
+def test_a_commit_that_the_server_has_no_more_is_refused_in_words(tmp_path: Path, local_git_server: GitServer) -> None:
+    code = local_git_server.repository("a/b", {"file": "now"})
+    for number, ref in enumerate(("", "main", "refs/heads/main")):
+        said, told, _ = cloned(tmp_path / str(number), code, ref, "0" * 40)
+        assert said == f"commit {'0' * 40}, which this job is to check out again, is not in {code.url} any more"
+        assert told == ""
+    code.delete("refs/heads/main")
+    said, _, _ = cloned(tmp_path / "empty", code, "main", "0" * 40)
+    assert "is not in" in said

@@ -100,6 +100,55 @@ def test_cancel_asks_the_older_ones_to_end_and_waits_until_they_have(db: Databas
     assert held(db, third, "cancel") == ""
 
 
+def test_a_queue_is_bounded_and_says_so(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(concurrency, "MOST_WAITING", 2)
+    first = start(db, "queue")
+    runs.set_phase(db.read, first.id, "Running", started=1.0)
+    second, _ = start(db, "queue"), start(db, "queue")
+    with pytest.raises(Conflict) as refused:
+        start(db, "queue")
+    assert "2 runs of workflow 'wf' wait already" in refused.value.message
+    assert "appliance workflow runs wf" in refused.value.hint
+    assert len(runs.newest(db.read)) == 3
+    start(db, "queue", "other")
+    runs.request_cancel(db.read, second.id)
+    start(db, "queue")
+    with pytest.raises(Conflict):
+        start(db, "queue")
+
+
+def test_what_comes_before_a_run_is_asked_for_without_its_spec(db: Database) -> None:
+    first, second, third = (start(db, "queue") for _ in range(3))
+    start(db, "queue", "other")
+    runs.request_cancel(db.read, second.id)
+    found = runs.ahead(db.read, third.workflow_uid, third.number)
+    assert [(one.id, one.number, one.cancel) for one in found] == [(first.id, 1, False), (second.id, 2, True)]
+    queue = Workflow(name="wf", concurrency="queue")
+    assert concurrency.held_by(third, queue, found) == held(db, third, "queue") != ""
+    end(db, first)
+    assert [one.number for one in runs.ahead(db.read, third.workflow_uid)] == [2, 3]
+
+
+@pytest.mark.parametrize("policy", ["queue", "skip", "cancel"])
+def test_a_workflow_of_a_repository_meets_no_other_of_its_name(db: Database, policy: Policy) -> None:
+    """Names are made of those of repositories and files, so two workflows may well have the same."""
+
+    def pushed(uid: str) -> Run:
+        return submit.start_run(db, None, "wf", document(policy), {}, now=1.0, uid=uid)
+
+    first, other = start(db, policy), pushed("repository:1:a.yaml")
+    assert (first.number, other.number) == (1, 2), "logs go by the name"
+    assert not runs.get(db.read, first.id).cancel
+    assert held(db, other, policy) == ""
+    assert held(db, pushed("repository:2:a.yaml"), policy) == ""
+    if policy == "skip":
+        with pytest.raises(Conflict):
+            pushed("repository:1:a.yaml")
+    else:
+        assert "wf.2" in held(db, pushed("repository:1:a.yaml"), policy)
+    assert runs.get(db.read, other.id).cancel == (policy == "cancel")
+
+
 def test_a_run_that_cannot_be_made_cancels_nobody(db: Database) -> None:
     first = start(db, "cancel")
     with pytest.raises(Exception, match="no value for input"):
@@ -116,7 +165,7 @@ def test_never_two_at_once_and_never_stuck(
     db = Database(tmp_path_factory.mktemp("law") / "state.db")
     try:
         for step in steps:
-            going = runs.unfinished_of(db.read, "wf")
+            going = runs.unfinished(db.read)
             begun = [run for run in going if run.phase == "Running"]
             free = [run for run in going if run.phase == "Pending" and not held(db, run, policy)]
             if step == "s":
@@ -133,7 +182,7 @@ def test_never_two_at_once_and_never_stuck(
                     runs.set_phase(db.read, run.id, "Running", started=1.0)
             elif step == "e" and begun:
                 end(db, begun[0])
-            going = runs.unfinished_of(db.read, "wf")
+            going = runs.unfinished(db.read)
             begun = [run for run in going if run.phase == "Running"]
             assert len(begun) <= 1
             if going and not begun:

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from appliance.errors import Conflict, EngineDown, EngineError, SpecError, TelemetryError, UsageError
+from appliance.datasets.ref import dataset_id
+from appliance.errors import Conflict, EngineDown, EngineError, SpecError, StorageError, TelemetryError, UsageError
 from appliance.settings import load as load_settings
 from appliance.state import events, resources, runs
+from appliance.state.db import Connection
 from appliance.telemetry.draining import TRIES
-from appliance.workflows import exchange, hosted
+from appliance.workflows import exchange, hosted, keeping, plan, preparing
 from appliance.workflows.controller import RECHECK_S
 from appliance.workflows.submit import cancel_run, start_run
 from tests.conftest import Clock
@@ -133,7 +135,6 @@ async def test_a_refused_string_output_commits_no_dataset(bench: Bench) -> None:
     ("job", "words"),
     [
         (script(env={"TOKEN": "secret:MISSING"}), "no secret named 'MISSING'"),
-        (script(outputs={"d": {"type": "dataset", "with": {"ref": "nowhere"}}}), "no dataset 'nowhere'"),
         (script(inputs={"d": {"type": "dataset", "with": {"ref": "nowhere"}}}), "no dataset 'nowhere'"),
         ({"uses": "script@v1", "with": {"image": "nothing", "script": "true"}}, "no image nothing"),
     ],
@@ -503,7 +504,9 @@ async def test_events_tell_the_story(bench: Bench) -> None:
     assert told == [
         ("Submitted", "3 jobs"),
         ("Started", "the first job starts"),
+        ("JobStarted", "good runs"),
         ("JobSucceeded", "good"),
+        ("JobStarted", "bad runs"),
         ("JobFailed", "bad: exit code 1"),
         ("JobOmitted", "after: bad failed"),
         ("Failed", "bad: exit code 1"),
@@ -606,6 +609,62 @@ async def test_an_attempt_begins_with_empty_folders(bench: Bench) -> None:
     await bench.settle()
     assert bench.phases(run) == {"job": "Succeeded"}
     assert found == [[], []]
+
+
+@pytest.mark.parametrize("why", ["a backup", "the store"])
+async def test_an_attempt_waits_until_the_one_before_can_be_cleared_away(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    run, found = await _stuck_attempt(bench, monkeypatch, why)
+    job = bench.jobs(run)["job"]
+    assert (job.phase, job.attempt, bench.engine.starts) == ("Starting", 2, ["job"])
+    words = "a backup reads volume" if why == "a backup" else "busy"
+    assert job.message.startswith(f"what attempt 1 has left cannot be removed yet: {words}")
+    assert job.message.endswith("; trying again")
+    bench.store.gate.unpin("point")
+    monkeypatch.undo()
+    bench.hint(f"{run.id}/job")
+    await bench.settle()
+    assert (bench.phases(run), found) == ({"job": "Succeeded"}, [[], []])
+    assert bench.leftovers() == []
+
+
+async def test_a_cancel_ends_an_attempt_that_waits_for_room(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, _ = await _stuck_attempt(bench, monkeypatch, "a backup")
+    cancel_run(bench.db, run.id, now=bench.clock())
+    bench.hint(run.id)
+    with suppress(Conflict):
+        await bench.settle()
+    assert bench.phases(run) == {"job": "Canceled"}
+
+
+async def _stuck_attempt(bench: Bench, monkeypatch: pytest.MonkeyPatch, why: str) -> tuple[runs.Run, list[list[str]]]:
+    """The second attempt, while the volume of the first one cannot be destroyed; what each attempt found in it."""
+    found: list[list[str]] = []
+    destroy = bench.store.destroy
+
+    def refuse(volume: str) -> None:
+        if "/out-" in volume:
+            raise StorageError("busy")
+        destroy(volume)
+
+    def body(inside: Inside) -> int:
+        found.append(sorted(path.name for path in inside.path("/outputs/v").iterdir()))
+        inside.path("/outputs/v/left").write_text("by the first")
+        if len(found) == 1 and why == "a backup":
+            bench.store.gate.pin("point", bench.store.volumes("runs"))
+        elif len(found) == 1:
+            monkeypatch.setattr(bench.store, "destroy", refuse)
+        return int(len(found) == 1)
+
+    document = flow(job=script(retry={"limit": 1, "delay": 0}, outputs={"v": {"type": "volume"}}))
+    run = bench.submit(document, body={"job": body})
+    for _ in range(4):
+        with suppress(Conflict, StorageError):
+            await bench.settle()
+        bench.wait(0)
+        bench.hint(f"{run.id}/job")
+    return run, found
 
 
 async def test_a_cancel_ends_the_wait_for_the_next_attempt_at_once(bench: Bench) -> None:
@@ -723,6 +782,204 @@ async def test_a_queued_run_waits_for_the_older_one_and_says_so(bench: Bench) ->
     assert bench.run(second).message == ""
 
 
+async def test_a_long_queue_costs_each_look_no_spec_but_its_own(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = {"concurrency": "queue", **flow(job=script())}
+    bench.submit(document, body={"job": forever})
+    held = [bench.submit(document) for _ in range(12)]
+    await bench.settle()
+    read: list[str] = []
+    made = runs._run
+
+    def counted(row: Any) -> runs.Run:
+        read.append(row["spec"])
+        return made(row)
+
+    monkeypatch.setattr(runs, "_run", counted)
+    for run in held:
+        bench.hint(run.id)
+    await bench.settle()
+    assert set(read) == {"{}"}
+    assert len(read) <= 2 * len(held)
+
+
+async def test_the_end_of_a_run_wakes_the_oldest_held_one_of_its_workflow_only(bench: Bench) -> None:
+    document = {"concurrency": "queue", **flow(job=script())}
+    first, foreign = bench.submit(document, body={"job": forever}), bench.submit(document, name="other")
+    await bench.settle()
+    held = [bench.submit(document, name=name) for name in ("flow", "flow", "flow", "other")]
+    await bench.settle()
+    cancel_run(bench.db, held[0].id, now=bench.clock())
+    bench.hint(held[0].id)
+    await bench.settle()
+    hinted: list[str] = []
+    hint = bench.controller._hint
+
+    def noted(kind: str, key: str) -> None:
+        hinted.append(key)
+        hint(kind, key)
+
+    bench.controller._hint = noted
+    bench.engine.body = {}
+    bench.engine.exit("job", 0)  # of both workflows
+    while bench.run(first).finished is None:
+        await bench.settle_some(1)
+    assert not set(hinted) & {held[2].id}, "it waits for the one that waits already"
+    await bench.settle()
+    assert hinted.index(held[1].id) < hinted.index(held[2].id)
+    assert {bench.run(run).phase for run in (first, foreign, *held[1:])} == {"Succeeded"}
+
+
+async def test_a_start_that_nobody_saw_is_told_all_the_same(bench: Bench) -> None:
+    at_once = bench.submit(flow(job=script()))
+    await bench.settle()
+    seen = bench.submit(flow(slow=script()), body={"slow": forever}, name="seen")
+    await bench.settle()
+    bench.engine.exit("slow", 0)
+    await bench.settle()
+    assert [bench.run(run).phase for run in (at_once, seen)] == ["Succeeded", "Succeeded"]
+    told = [(event.name, event.message) for event in _events(bench, "JobStarted")]
+    assert told == [("flow.1", "job runs"), ("seen.1", "slow runs")]
+
+
+async def test_an_attempt_that_failed_before_anybody_looked_has_started_too(bench: Bench) -> None:
+    bench.submit(flow(job=script(retry=1)), body={"job": lambda inside: 3})
+    await bench.settle()
+    bench.wait(3600)
+    await bench.settle()
+    assert len(bench.engine.starts) == 2
+    assert len(_events(bench, "JobStarted")) == 2
+
+
+async def test_a_container_that_never_began_has_not_started(bench: Bench) -> None:
+    bench.engine.start_error = "no such command"
+    run = bench.submit(flow(job=script()))
+    await bench.settle()
+    assert bench.phases(run) == {"job": "Error"}
+    assert _events(bench, "JobStarted") == []
+
+
+def _events(bench: Bench, reason: str) -> list[events.Event]:
+    return [event for event in events.newest(bench.db.read, kind="run", limit=1000) if event.reason == reason]
+
+
+@pytest.mark.parametrize("error", [NameError("no `kept`"), EngineDown("no engine", hint="start it")])
+async def test_a_run_whose_end_fails_says_so_and_one_event_tells_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    settle = keeping.settle
+
+    async def broken(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(keeping, "settle", broken)
+    run = bench.submit(flow(job=script()))
+    for _ in range(4):
+        bench.hint(run.id)
+        with suppress(type(error)):
+            await bench.settle()
+    assert bench.phases(run) == {"job": "Succeeded"}
+    shown = bench.run(run)
+    assert shown.phase == "Running"
+    assert shown.message.startswith("all jobs are over; ending it fails: ")
+    assert str(error.args[0]) in shown.message
+    assert shown.message.endswith("; tried again")
+    bench.kill()
+    with suppress(type(error)):
+        await bench.settle()
+    (told,) = _events(bench, "EndingFailed")
+    assert (told.level, told.message) == ("error", shown.message)
+    monkeypatch.setattr(keeping, "settle", settle)
+    bench.hint(run.id)
+    await bench.settle()
+    assert (bench.run(run).phase, bench.run(run).message) == ("Succeeded", "")
+
+
+async def test_what_nobody_expected_is_shown_by_the_run_until_it_passes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.vault.set("WORD", "s3cr3t-word")
+    make = preparing.prepare
+
+    async def broken(*_: object, **__: object) -> None:
+        raise KeyError("s3cr3t-word of the vault")
+
+    monkeypatch.setattr(preparing, "prepare", broken)
+    run = bench.submit(flow(job=script()))
+    for _ in range(3):
+        with suppress(KeyError):
+            await bench.settle()
+    await bench.settle()
+    said = bench.run(run).message
+    assert said.startswith("job job: unexpected KeyError: ")
+    assert said.endswith("; tried again")
+    assert "s3cr3t-word" not in said
+    assert bench.jobs(run)["job"].message.startswith("unexpected KeyError")
+    monkeypatch.setattr(preparing, "prepare", make)
+    bench.wake_all()
+    await bench.settle()
+    assert (bench.run(run).phase, bench.run(run).message) == ("Succeeded", "")
+
+
+async def test_a_run_that_cannot_be_looked_at_says_why(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(plan, "plan", broken)
+        run = bench.submit(flow(job=script()), body={"job": forever})
+        with pytest.raises(ZeroDivisionError):
+            await bench.settle()
+        assert (bench.run(run).phase, bench.run(run).message) == (
+            "Pending",
+            "unexpected ZeroDivisionError; tried again",
+        )
+    bench.hint(run.id)
+    await bench.settle()
+    assert (bench.run(run).phase, bench.run(run).message) == ("Running", "")
+
+
+async def test_a_container_that_does_not_go_is_asked_about_now_and_then(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = bench.engine.remove
+
+    async def stays(container_id: str) -> None:
+        """Docker calls a removal done that is under way already."""
+
+    monkeypatch.setattr(bench.engine, "remove", stays)
+    run = bench.submit(flow(job=script()))
+    await bench.settle(most=100)
+    assert bench.run(run).phase == "Running"
+    assert bench.wakes[run.id] - bench.clock() == plan.REMOVAL_S
+    monkeypatch.setattr(bench.engine, "remove", remove)
+    for _ in range(2):  # one look removes it, the next one sees it gone
+        bench.wait(plan.REMOVAL_S)
+        await bench.settle()
+    assert bench.run(run).phase == "Succeeded"
+    assert bench.engine.containers == {}
+
+
+async def test_the_sweep_reads_what_stays_once_where_nothing_changes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept_runs, asked = keeping.kept_runs, 0
+
+    def counted(db: Connection) -> list[str]:
+        nonlocal asked
+        asked += 1
+        return kept_runs(db)
+
+    made = [bench.submit(flow(job=script(outputs={"o": {"type": "volume"}})), name=f"w{n}") for n in range(6)]
+    await bench.settle()
+    assert len({volume.split("/")[1] for volume in bench.store.volumes("runs")}) == len(made)
+    monkeypatch.setattr(keeping, "kept_runs", counted)
+    await bench.controller.sweep()
+    assert asked == 1
+    bench.store.create("runs/unknown/job/o")
+    await bench.controller.sweep()
+    assert "runs/unknown/job/o" not in bench.store.volumes("runs")
+
+
 async def test_a_missed_event_is_made_up_for(bench: Bench) -> None:
     run = bench.submit(flow(job=script()), body={"job": forever})
     await bench.settle()
@@ -774,3 +1031,36 @@ async def test_a_job_costs_these_calls_of_the_engine(bench: Bench) -> None:
     assert [call for call in calls if not call.endswith(" done")] == [
         "ensure", "create", "start", "inspect", "inspect", "remove", "list",
     ]  # fmt: skip
+
+
+def _writes_to(*refs: str) -> dict[str, Any]:
+    return script(outputs={f"o{number}": {"type": "dataset", "with": {"ref": ref}} for number, ref in enumerate(refs)})
+
+
+def test_a_run_that_writes_to_datasets_that_are_not_there_is_refused_with_all_of_them(bench: Bench) -> None:
+    there = bench.datasets.create("there")
+    document = flow(
+        a=_writes_to("there", "some/there", dataset_id(there.uid), "here", "some/where"),
+        b=_writes_to("where", "here", "ds" + "0" * 13),
+    )
+    with pytest.raises(UsageError) as refused:
+        bench.submit(document)
+    assert refused.value.message == "no datasets 'here', 'where' and 'ds0000000000000', to which its jobs write"
+    assert refused.value.hint == (
+        "`appliance dataset create here && appliance dataset create where"
+        " && appliance dataset create ds0000000000000`, then start it again"
+    )
+    assert refused.value.where == "workflow flow"
+    assert runs.newest(bench.db.read) == []
+    with pytest.raises(UsageError, match="no dataset 'one', to which job a writes"):
+        bench.submit(flow(a=_writes_to("one")))
+
+
+async def test_a_dataset_that_goes_after_the_start_ends_its_job_in_words(bench: Bench) -> None:
+    made = bench.datasets.create("nowhere")
+    run = bench.submit(flow(job=_writes_to("nowhere")))
+    await bench.datasets.destroy(made.uid)
+    await bench.settle()
+    assert bench.phases(run) == {"job": "Error"}
+    assert "no dataset 'nowhere'" in bench.jobs(run)["job"].message
+    assert bench.leftovers() == []

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import UsageError
-from appliance.workflows.exchange import LARGEST_STRING, fill, forget_files, read_string
+from appliance.workflows.checkout import TOLD
+from appliance.workflows.exchange import LARGEST_STRING, LARGEST_WORD, fill, forget_files, read_string, read_told
 
 
 @pytest.fixture
@@ -101,3 +102,35 @@ def test_what_is_no_text_is_refused_at_once(root: Path) -> None:
             read_string(root, name)
     (root / "outputs/full").write_bytes(b"x" * LARGEST_STRING)
     assert len(read_string(root, "full")) == LARGEST_STRING
+
+
+def test_what_a_program_of_ours_tells_is_read_where_only_root_wrote(tmp_path: Path) -> None:
+    (mount,) = [each for each in fill(tmp_path, strings={}, folders=[], files={}, tells=True) if each.target == TOLD]
+    assert mount.source.stat().st_mode & 0o777 == 0o700
+    assert not mount.read_only
+    assert read_told(tmp_path, "commit") == ""
+    (mount.source / "commit").write_text("a" * 40)
+    assert read_told(tmp_path, "commit") == "a" * 40
+
+
+def test_what_is_told_in_a_wrong_way_is_not_known(tmp_path: Path) -> None:
+    fill(tmp_path, strings={}, folders=[], files={}, tells=True)
+    place = tmp_path / "told" / "commit"
+    (tmp_path / "secret").write_text("a" * 40)
+    place.symlink_to("../secret")
+    assert read_told(tmp_path, "commit") == ""
+    place.unlink()
+    place.mkdir()
+    assert read_told(tmp_path, "commit") == ""
+    place.rmdir()
+    os.mkfifo(place)
+    assert read_told(tmp_path, "commit") == ""
+    place.unlink()
+    for content in (b"a" * (LARGEST_WORD + 1), b"\xff\xfe"):
+        place.write_bytes(content)
+        assert read_told(tmp_path, "commit") == ""
+    place.unlink()
+    (tmp_path / "told").rmdir()
+    (tmp_path / "told").symlink_to(".")
+    (tmp_path / "commit").write_text("a" * 40)
+    assert read_told(tmp_path, "commit") == ""

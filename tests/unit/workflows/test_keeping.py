@@ -6,10 +6,11 @@ from contextlib import suppress
 
 import pytest
 
+from appliance.datasets import uses
 from appliance.errors import NoSpace, StorageError
 from appliance.settings import load as load_settings
 from appliance.state import capsules, events, runs, step_cache
-from appliance.workflows import again, keeping
+from appliance.workflows import again, capsule, keeping
 from tests.conftest import Clock
 from tests.unit.workflows.fakes import Bench, Inside, Killed, flow, script
 
@@ -45,18 +46,34 @@ async def test_only_outputs_that_the_cache_knows_outlive_their_run(bench: Bench)
     assert keeping.kept_runs(bench.db.read) == [kept.id]
 
 
-async def test_what_nobody_has_used_for_a_week_goes_and_what_was_used_stays(bench: Bench, clock: Clock) -> None:
-    used, unused = await done(bench, "used"), await done(bench, "unused")
+async def test_what_was_made_a_week_ago_goes_however_often_it_was_used(bench: Bench, clock: Clock) -> None:
+    used = await done(bench, "used")
     clock.now += 4 * DAY
+    newer = await done(bench, "newer")
     await done(bench, "used")
     assert bench.engine.starts == ["job", "job"]
     clock.now += 4 * DAY
     await bench.controller.tend(clock.now)
-    assert bench.store.volumes("runs") == [volume(bench, used)]
+    assert bench.store.volumes("runs") == [volume(bench, newer)]
     clock.now += 4 * DAY
     await bench.controller.tend(clock.now)
     assert bench.store.volumes("runs") == []
-    assert unused.id != used.id
+    assert newer.id != used.id
+
+
+@pytest.mark.parametrize("tended", [True, False])
+async def test_a_job_that_comes_every_day_runs_once_a_week(bench: Bench, clock: Clock, tended: bool) -> None:
+    """Whether the old entry was let go already or not: the daemon may have been off."""
+    days = []
+    for day in range(30):
+        before = len(bench.engine.starts)
+        await done(bench, "daily")
+        if len(bench.engine.starts) > before:
+            days.append(day)
+        clock.now += DAY
+        if tended:
+            await bench.controller.tend(clock.now)
+    assert days == [0, 8, 16, 24]
 
 
 async def test_the_least_recently_used_goes_first_when_it_is_too_much(bench: Bench, clock: Clock) -> None:
@@ -85,11 +102,159 @@ async def test_the_cache_gives_way_while_disk_space_is_low(bench: Bench, clock: 
     await bench.settle()
     bench.no_room = "waits for disk space"
     left = []
-    for _ in range(4):
+    for _ in range(3):
         await bench.controller.tend(clock.now)
         left.append(len(step_cache.every(bench.db.read)))
-    assert left == [2, 1, 0, 0]
+    assert left == [2, 1, 0]
     assert len(capsules.every(bench.db.read)) == 1
+
+
+async def fails(bench: Bench, name: str) -> runs.Run:
+    """`make` leaves a volume that the run keeps; the capsule of `bad` needs it too, that of `other` does not."""
+    document = flow(
+        make=script(outputs=VOLUME, cache=False),
+        more=script(outputs=VOLUME, cache=False),
+        bad=script("make", "more", inputs={"v": "make.outputs.v"}),
+    )
+    body = {"make": writes(1), "more": writes(1), "bad": lambda inside: 1}
+    run = bench.submit(document, name=name, body=body)  # type: ignore[arg-type]
+    await bench.settle()
+    assert bench.run(run).kept
+    return run
+
+
+async def test_failed_runs_then_capsules_give_way_after_the_cache_oldest_first(bench: Bench, clock: Clock) -> None:
+    await done(bench, "cached")
+    failed = []
+    for name in ("one", "two", "three"):
+        clock.now += 1
+        failed.append(await fails(bench, name))
+    nothing = bench.submit(flow(bad=script()), name="empty", body={"bad": lambda inside: 1})
+    await bench.settle()
+    clock.now += 1
+    await bench.controller.tend(clock.now)
+    assert [bench.run(run).kept for run in failed] == [True, True, True]
+    bench.no_room = "waits for disk space"
+    left = []
+    for _ in range(7):
+        clock.now += 60
+        await bench.controller.tend(clock.now)
+        left.append(
+            (
+                len(step_cache.every(bench.db.read)),
+                "".join(str(int(bench.run(run).kept)) for run in failed),
+                "".join(str(int(capsules.find(bench.db.read, run.id, "bad") is not None)) for run in failed),
+            )
+        )
+    assert left == [
+        (0, "111", "111"),
+        (0, "011", "111"),
+        (0, "001", "111"),
+        (0, "000", "111"),
+        (0, "000", "011"),
+        (0, "000", "001"),
+        (0, "000", "000"),
+    ]
+    assert bench.run(nothing).kept
+    await bench.controller.tend(clock.now)
+    assert bench.store.volumes("runs") == []
+    assert capsules.every(bench.db.read) == []
+    assert bench.run(nothing).kept  # it holds nothing
+    told = [event for event in events.newest(bench.db.read, kind="run", name="one.1") if event.reason == "Dropped"]
+    assert [event.message for event in told] == [
+        "its volumes go, so it cannot be resumed: disk space is low",
+        "what is kept of job bad goes: disk space is low",
+    ]
+    assert {event.level for event in told} == {"warning"}
+
+
+async def test_nothing_goes_while_a_notebook_is_being_filled(bench: Bench, clock: Clock) -> None:
+    """Half a volume, copied while it is destroyed, would look whole."""
+    failed = await fails(bench, "one")
+    there = bench.store.volumes("runs")
+    bench.no_room = "waits for disk space"
+    bench.controller.rooms.opening.append("a notebook")
+    clock.now += 90 * DAY
+    await bench.controller.tend(clock.now)
+    assert there
+    assert bench.store.volumes("runs") == there
+    assert bench.run(failed).kept
+    bench.controller.rooms.opening.clear()
+    await bench.controller.tend(clock.now)
+    assert bench.store.volumes("runs") == []
+
+
+async def test_a_failed_run_stays_as_long_as_a_capsule_needs_all_of_it(bench: Bench, clock: Clock) -> None:
+    """Else all of them were lost before a byte is free."""
+    document = flow(
+        make=script(outputs=VOLUME, cache=False), bad=script("make", inputs={"v": "make.outputs.v"}, cache=False)
+    )
+    failed = []
+    for name in ("one", "two"):
+        body = {"make": writes(1), "bad": lambda inside: 1}
+        failed.append(bench.submit(document, name=name, body=body))  # type: ignore[arg-type]
+        await bench.settle()
+        clock.now += 1
+    bench.no_room = "waits for disk space"
+    left = []
+    for _ in range(4):
+        await bench.controller.tend(clock.now)
+        kept = [volume(bench, run, "make") in bench.store.volumes("runs") for run in failed]
+        left.append((len(capsules.every(bench.db.read)), kept, bench.run(failed[1]).kept))
+    assert left == [
+        (1, [True, True], True),
+        (1, [False, True], True),
+        (0, [False, True], True),
+        (0, [False, False], False),
+    ]
+
+
+async def test_what_two_failed_runs_need_goes_after_both(bench: Bench, clock: Clock) -> None:
+    first = await fails(bench, "flow")
+    clock.now += 1
+    second = again.resume_run(bench.db, first, now=clock.now)
+    bench.hint(second.id)
+    await bench.settle()
+    assert bench.run(second).kept
+    bench.no_room = "waits for disk space"
+    left = []
+    for _ in range(4):
+        await bench.controller.tend(clock.now)
+        kept = (bench.run(first).kept, bench.run(second).kept)
+        left.append((*kept, volume(bench, first, "more") in bench.store.volumes("runs")))
+    assert left == [(False, True, True), (False, False, False), (False, False, False), (False, False, False)]
+    assert bench.store.volumes("runs") == []
+    assert capsules.every(bench.db.read) == []
+
+
+async def test_a_workflow_has_no_more_than_its_newest_capsules(
+    bench: Bench, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "CAPSULES", 2)
+    made = []
+    for name in ("flow", "other", "flow", "flow", "other"):
+        clock.now += 1
+        made.append(await fails(bench, name))
+    await bench.controller.tend(clock.now)
+    found = {capsule.run for capsule in capsules.every(bench.db.read)}
+    assert found == {run.id for run in made[1:]}
+    assert bench.leftovers() == []
+
+
+async def test_what_stays_is_told_without_reading_a_log(bench: Bench) -> None:
+    run = await fails(bench, "flow")
+    asked: list[str] = []
+    bench.db.read.set_trace_callback(asked.append)
+    try:
+        assert keeping.needed(bench.db.read)
+        assert keeping.kept_runs(bench.db.read) == [run.id]
+        uses.of_versions(bench.db.read)
+        assert capsule.holds(bench.db.read, run.id, "bad")
+    finally:
+        bench.db.read.set_trace_callback(None)
+    about = [statement for statement in asked if "FROM capsules" in statement]
+    assert len(about) == 4
+    assert not [statement for statement in about if "*" in statement or "log" in statement]
 
 
 async def test_a_failed_run_and_its_capsule_go_after_their_time(bench: Bench, clock: Clock) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from appliance.datasets import uses
 from appliance.errors import Conflict, ImageNotFound
 from appliance.settings import load as load_settings
-from appliance.state import resources, runs
-from appliance.workflows import again
+from appliance.state import events, resources, runs
+from appliance.workflows import actions, again
+from appliance.workflows.checkout import FILES, TOLD
 from appliance.workflows.submit import cancel_run
 from tests.conftest import Clock
 from tests.unit.workflows.fakes import Bench, Inside, Killed, flow, script
@@ -124,6 +127,44 @@ async def test_a_retry_of_the_resumed_job_has_the_same_inputs(bench: Bench) -> N
     assert bench.jobs(resumed)["read"].inputs["fixed"]["id"] == first
 
 
+@pytest.mark.parametrize("gone", ["digits", "base"])
+async def test_a_version_that_only_a_job_to_come_reads_must_still_be_there(bench: Bench, gone: str) -> None:
+    """`first` has made it, or the run was given it; `last` had not begun, so no job's own row names it."""
+    bench.datasets.create("digits")
+    await put_base(bench, "first")
+    document = {
+        **flow(
+            first=script(outputs={"data": OUTPUTS["data"]}),
+            fails=script("first"),
+            last=script("fails", "first", inputs={"data": "first.outputs.data", "given": "workflow.inputs.given"}),
+        ),
+        "inputs": {"given": FIXED},
+    }
+    run = bench.submit(document, body={"fails": lambda inside: 1})
+    await bench.settle()
+    assert bench.phases(run) == {"first": "Succeeded", "fails": "Failed", "last": "Omitted"}
+    (version,) = bench.datasets.versions(gone)
+    await bench.datasets.remove(version)
+    with pytest.raises(Conflict, match=f"{gone}:{version.version} that last reads is gone"):
+        resume(bench, run)
+    assert len(runs.newest(bench.db.read)) == 1
+
+
+async def test_a_version_that_only_jobs_taken_over_have_read_may_go(bench: Bench) -> None:
+    await put_base(bench, "first")
+    document = {
+        **flow(first=script(inputs={"given": "workflow.inputs.given"}), fails=script("first")),
+        "inputs": {"given": FIXED},
+    }
+    run = bench.submit(document, body={"fails": lambda inside: 1})
+    await bench.settle()
+    await bench.datasets.remove(bench.datasets.versions("base")[0])
+    bench.engine.body = {}
+    resumed = resume(bench, run)
+    await bench.settle()
+    assert bench.run(resumed).phase == "Succeeded"
+
+
 async def test_a_resumed_run_can_be_resumed_again(bench: Bench) -> None:
     run, reader = await failed_run(bench)
     second = resume(bench, run)
@@ -194,7 +235,7 @@ async def test_a_version_that_vanished_is_named(bench: Bench) -> None:
     version = bench.jobs(run)["read"].inputs["fixed"]["id"]
     assert uses.of_versions(bench.db.read) == {}
     await bench.datasets.remove(bench.datasets.resolve(version))
-    with pytest.raises(Conflict, match=f"the dataset version {version} that read had is gone"):
+    with pytest.raises(Conflict, match=f"the dataset version {version} that read reads is gone"):
         resume(bench, run)
 
 
@@ -285,7 +326,7 @@ async def test_replay_is_refused_in_words(bench: Bench) -> None:
     with bench.db.write() as db:
         db.execute("DELETE FROM capsules")
     await bench.datasets.remove(bench.datasets.resolve(version))
-    with pytest.raises(Conflict, match=f"the dataset version {version} that read had is gone"):
+    with pytest.raises(Conflict, match=f"the dataset version {version} that read reads is gone"):
         await replay(bench, run)
     assert len(runs.newest(bench.db.read)) == 1
 
@@ -310,3 +351,97 @@ async def test_with_nothing_kept_only_what_needs_no_volume_is_resumed(bench: Ben
     assert bench.store.volumes("runs") == []
     with pytest.raises(Conflict, match="is gone"):
         resume(bench, run)
+
+
+class Remote:
+    """A branch on a server, and what the checkouts of it were asked for."""
+
+    def __init__(self) -> None:
+        self.head = "a" * 40
+        self.asked: list[str] = []
+
+    def __call__(self, inside: Inside) -> int:
+        request = json.loads(inside.path(f"{FILES}/request.json").read_text())
+        self.asked.append(request["commit"] or request["ref"])
+        inside.path(TOLD).joinpath("commit").write_text(request["commit"] or self.head)
+        return 0
+
+
+CLONE = {
+    "uses": "git-checkout@v1",
+    "with": {"url": "https://example.com/a/b", "ref": "main"},
+    "outputs": {"repo": {"type": "volume"}},
+}
+CLONING = flow(clone=CLONE, read=script("clone", inputs={"repo": "clone.outputs.repo"}))
+
+
+async def test_a_replay_takes_the_commit_of_then_and_so_does_a_replay_of_that(bench: Bench) -> None:
+    remote = Remote()
+    run = bench.submit(CLONING, body={"clone": remote})
+    await bench.settle()
+    remote.head = "b" * 40
+    replayed = await replay(bench, run)
+    await bench.settle()
+    twice = await replay(bench, replayed)
+    await bench.settle()
+    assert remote.asked == ["main", "a" * 40, "a" * 40]
+    assert [bench.jobs(each)["clone"].commit_id for each in (run, replayed, twice)] == ["a" * 40] * 3
+
+
+async def test_a_resumed_checkout_of_a_whole_commit_is_the_same_as_ever(bench: Bench) -> None:
+    remote = Remote()
+    commit = "a" * 40
+    clone = {**CLONE, "with": {"url": "https://example.com/a/b", "ref": commit}}
+    document = flow(clone=clone, read=script("clone", inputs={"repo": "clone.outputs.repo"}))
+    run = bench.submit(document, body={"clone": remote})
+    await bench.settle()
+    failed = await replay(bench, run)
+    bench.engine.body = {"clone": lambda inside: 1}
+    await bench.settle()
+    assert bench.phases(failed)["clone"] == "Failed"
+    resumed = resume(bench, failed)
+    with bench.db.write() as db:  # a replay leaves the cache out, and so does what goes on from it
+        db.execute("UPDATE runs SET cache = 1 WHERE id = ?", (resumed.id,))
+    await bench.settle()
+    assert bench.jobs(resumed)["clone"].reused == "flow.1/clone"
+    assert bench.jobs(resumed)["clone"].commit_id == commit == remote.asked[0]
+
+
+async def test_a_replay_of_a_resumed_run_knows_the_commit_that_was_taken_over(bench: Bench) -> None:
+    remote = Remote()
+    run = bench.submit(CLONING, body={"clone": remote, "read": lambda inside: 1})
+    await bench.settle()
+    remote.head = "b" * 40
+    bench.engine.body = {"clone": remote}
+    resumed = resume(bench, run)
+    await bench.settle()
+    assert bench.run(resumed).phase == "Succeeded"
+    await replay(bench, resumed)
+    await bench.settle()
+    assert remote.asked == ["main", "a" * 40]
+
+
+async def test_a_replay_says_which_checkouts_have_no_commit_to_go_back_to(bench: Bench) -> None:
+    run = bench.submit(CLONING, body={"clone": lambda inside: 1})
+    await bench.settle()
+    replayed = await replay(bench, run)
+    (said,) = [each.message for each in events.newest(bench.db.read, kind="run", name=actions.subject(replayed))]
+    assert "no commit is known, so at what their refs mean now: clone" in said
+
+
+async def test_a_checkout_that_failed_is_resumed_at_its_ref_and_one_of_a_replay_at_its_commit(bench: Bench) -> None:
+    remote = Remote()
+    run = bench.submit(CLONING, body={"clone": lambda inside: 1})
+    await bench.settle()
+    bench.engine.body = {"clone": remote}
+    resumed = resume(bench, run)
+    await bench.settle()
+    bench.engine.body = {"clone": lambda inside: 1}
+    replayed = await replay(bench, resumed)
+    await bench.settle()
+    assert bench.phases(replayed)["clone"] == "Failed"
+    remote.head = "b" * 40
+    bench.engine.body = {"clone": remote}
+    resume(bench, replayed)
+    await bench.settle()
+    assert remote.asked == ["main", "a" * 40]

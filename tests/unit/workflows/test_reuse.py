@@ -11,6 +11,7 @@ from appliance.datasets import uses
 from appliance.errors import Conflict
 from appliance.settings import load as load_settings
 from appliance.state import events, runs, step_cache
+from appliance.workflows.checkout import TOLD
 from appliance.workflows.submit import start_run
 from tests.conftest import Clock
 from tests.unit.workflows.fakes import Bench, Inside, Killed, flow, script
@@ -150,10 +151,161 @@ async def test_a_checkout_is_cached_by_its_whole_commit_only(bench: Bench, ref: 
     assert len(bench.engine.starts) == starts
 
 
-async def test_a_job_after_one_that_always_runs_runs_too(bench: Bench) -> None:
+class Branch:
+    """What a checkout of a branch finds: `commit` as the program tells it, empty: it tells nothing."""
+
+    def __init__(self, commit: str) -> None:
+        self.commit = commit
+
+    def __call__(self, inside: Inside) -> int:
+        inside.path("/outputs/repo/file").write_text(self.commit)
+        if self.commit:
+            inside.path(TOLD).joinpath("commit").write_text(self.commit)
+        return 0
+
+
+def compiled(inside: Inside) -> int:
+    inside.path("/outputs/tree/file").write_text(inside.path("/inputs/repo/file").read_text())
+    return 0
+
+
+def checked(inside: Inside) -> int:
+    inside.path("/outputs/word").write_text(inside.path("/inputs/tree/file").read_text())
+    return 0
+
+
+def building(ref: str = "main", url: str = "https://example.com/a/b", path: str = "", **more: Any) -> dict[str, Any]:
+    """A checkout and two jobs behind it."""
+    return flow(
+        clone={
+            "uses": "git-checkout@v1",
+            "with": {"url": url, "ref": ref, **({"path": path} if path else {})},
+            "outputs": {"repo": {"type": "volume"}},
+            **more,
+        },
+        build=script("clone", inputs={"repo": "clone.outputs.repo"}, outputs={"tree": {"type": "volume"}}),
+        test=script("build", inputs={"tree": "build.outputs.tree"}, outputs={"word": {"type": "string"}}),
+    )
+
+
+async def built(bench: Bench, document: dict[str, Any], branch: Branch) -> tuple[runs.Run, list[str]]:
+    before = len(bench.engine.starts)
+    run = bench.submit(document, body={"clone": branch, "build": compiled, "test": checked})
+    await bench.settle()
+    assert bench.run(run).phase == "Succeeded", bench.jobs(run)
+    return run, bench.engine.starts[before:]
+
+
+async def test_jobs_behind_a_branch_that_has_not_moved_are_not_run_again(bench: Bench) -> None:
+    branch = Branch("a" * 40)
+    first, starts = await built(bench, building(), branch)
+    assert starts == ["clone", "build", "test"]
+    assert bench.jobs(first)["clone"].commit_id == "a" * 40
+    second, starts = await built(bench, building(), branch)
+    assert starts == ["clone"]
+    assert [bench.jobs(second)[name].reused for name in ("build", "test")] == ["flow.1/build", "flow.1/test"]
+    branch.commit = "b" * 40
+    third, starts = await built(bench, building(), branch)
+    assert starts == ["clone", "build", "test"]
+    assert bench.jobs(third)["test"].outputs["word"]["value"] == "b" * 40
+    branch.commit = "a" * 40
+    last, starts = await built(bench, building(), branch)
+    assert starts == ["clone"]
+    assert bench.jobs(last)["test"].outputs["word"]["value"] == "a" * 40
+    assert bench.leftovers() == []
+
+
+async def test_a_commit_taken_from_the_cache_is_known_as_well(bench: Bench) -> None:
+    commit = "a" * 40
+    await built(bench, building(ref=commit), Branch(commit))
+    run, starts = await built(bench, building(ref=commit), Branch(commit))
+    assert starts == []
+    assert bench.jobs(run)["clone"].commit_id == commit
+    assert bench.jobs(run)["clone"].outputs["repo"]["run"] != run.id
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        building(url="https://example.com/a/fork"),
+        building(ref="v1"),
+        building(path="/outputs/repo/deep"),
+    ],
+    ids=["url", "ref, whose name a job can ask git for", "path"],
+)
+async def test_one_commit_in_another_place_is_another_input(bench: Bench, other: dict[str, Any]) -> None:
+    branch = Branch("a" * 40)
+    await built(bench, building(), branch)
+    assert (await built(bench, other, branch))[1] == ["clone", "build", "test"]
+
+
+async def test_a_url_from_a_secret_counts_as_what_it_stands_for(bench: Bench) -> None:
+    document = building(url="$PLACE", env={"PLACE": "secret:PLACE"})
+    bench.vault.set("PLACE", "https://example.com/one")
+    branch = Branch("a" * 40)
+    await built(bench, document, branch)
+    assert (await built(bench, document, branch))[1] == ["clone"]
+    bench.vault.set("PLACE", "https://example.com/two")
+    assert (await built(bench, document, branch))[1] == ["clone", "build", "test"]
+
+
+@pytest.mark.parametrize("said", ["", "a" * 39, "A" * 40, "g" * 40, "a" * 41, "a" * 40 + "\nmore", "a" * 5000])
+async def test_what_is_no_commit_identifies_nothing_and_nothing_is_kept_for_it(bench: Bench, said: str) -> None:
+    for _ in range(2):
+        run, starts = await built(bench, building(), Branch(said))
+        assert starts == ["clone", "build", "test"]
+        assert {job.commit_id for job in bench.jobs(run).values()} == {""}
+        assert {job.cache_key for job in bench.jobs(run).values()} == {""}
+    assert step_cache.every(bench.db.read) == []
+    assert bench.store.volumes("runs") == []
+
+
+@pytest.mark.parametrize("number", range(0, 40, 2))
+async def test_a_kill_loses_no_commit(bench: Bench, number: int) -> None:
+    count = iter(range(10**6))
+
+    def before(call: str) -> None:
+        if next(count) == number:
+            raise Killed(call)
+
+    run = bench.submit(building(), body={"clone": Branch("a" * 40), "build": compiled, "test": checked})
+    bench.watch(before)
+    await bench.settle()
+    bench.watch(lambda call: None)
+    bench.wake_all()
+    await bench.settle()
+    assert bench.engine.starts == ["clone", "build", "test"]
+    assert bench.jobs(run)["clone"].commit_id == "a" * 40
+    assert (await built(bench, building(), Branch("a" * 40)))[1] == ["clone"]
+    assert bench.leftovers() == []
+
+
+async def test_what_many_jobs_made_is_known_only_where_each_of_it_is(bench: Bench) -> None:
+    def document(cached: bool) -> dict[str, Any]:
+        strategy = {"matrix": {"LR": ["1", "2"]}}
+        outputs = {"tree": {"type": "volume"}}
+        return flow(
+            make=script(outputs=outputs, strategy=strategy, cache=cached),
+            read=script("make", inputs={"all": "make.outputs.tree"}, outputs={"tree": {"type": "volume"}}),
+        )
+
+    for cached, starts in ((False, 6), (True, 3)):
+        before = len(bench.engine.starts)
+        for _ in range(2):
+            run = bench.submit(document(cached))
+            await bench.settle()
+            assert bench.run(run).phase == "Succeeded", bench.jobs(run)
+        assert len(bench.engine.starts) - before == starts
+        assert len(step_cache.every(bench.db.read)) == (3 if cached else 0)
+
+
+async def test_a_job_after_one_that_always_runs_runs_too_and_is_not_remembered(bench: Bench) -> None:
+    """What it was given never comes again, so nobody can ever ask for what it made of that."""
     bench.datasets.create("digits")
     assert await ran(bench, chain(cache=False)) == ["make", "read"]
     assert await ran(bench, chain(cache=False)) == ["make", "read"]
+    assert step_cache.every(bench.db.read) == []
+    assert bench.store.volumes("runs") == []
 
 
 async def test_a_run_without_the_cache_runs_everything_and_is_what_later_ones_get(bench: Bench) -> None:
@@ -317,3 +469,61 @@ async def test_the_key_tells_nothing_without_the_key_file(bench: Bench) -> None:
     again = type(bench.vault)(bench.db, bench.settings.home / "key", bench.clock)
     assert again.fingerprint(text) != bench.vault.fingerprint(text)
     assert runs.job(bench.db.read, one.run, one.job).cache_key == one.key
+
+
+def _trains_and_reads(rate: str) -> dict[str, Any]:
+    model = {"m": {"type": "dataset", "with": {"ref": "model"}}}
+    return flow(train=script(outputs=model, env={"LR": rate}), evaluate=script("train", inputs=model))
+
+
+async def test_a_version_that_is_not_the_latest_any_more_is_made_again(bench: Bench) -> None:
+    """Whoever reads the dataset by its name after the job, in this run or later, reads what this job stands for."""
+    bench.datasets.create("model")
+    seen: list[str] = []
+
+    def train(inside: Inside) -> int:
+        inside.path("/outputs/m/f").write_text(inside.spec.env["LR"])
+        return 0
+
+    def evaluate(inside: Inside) -> int:
+        seen.append(inside.path("/inputs/m/f").read_text())
+        return 0
+
+    for rate in ("0.1", "0.2", "0.1"):
+        run = bench.submit(_trains_and_reads(rate), body={"train": train, "evaluate": evaluate})
+        await bench.settle()
+        assert bench.run(run).phase == "Succeeded"
+    assert seen == ["0.1", "0.2", "0.1"]
+    assert len(bench.datasets.versions("model")) == 3
+    run = bench.submit(_trains_and_reads("0.1"))
+    await bench.settle()
+    assert bench.jobs(run)["train"].reused == "flow.3/train"
+    assert seen == ["0.1", "0.2", "0.1", "0.1"]
+
+
+async def test_a_version_that_comes_between_the_look_and_the_gift_makes_the_job_run(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from appliance.workflows import reuse
+
+    bench.datasets.create("digits")
+    document = flow(make=script(outputs=OUTPUTS))
+    await ran(bench, document)
+    look = reuse.look
+
+    async def look_and_overtake(*arguments: Any) -> reuse.Hit | None:
+        hit = await look(*arguments)
+        assert hit
+        await bench.datasets.commit(await bench.datasets.begin("digits"))
+        return hit
+
+    monkeypatch.setattr(reuse, "look", look_and_overtake)
+    assert await ran(bench, document) == ["make"]
+
+
+async def test_two_versions_of_one_dataset_by_one_job_are_both_given_again(bench: Bench) -> None:
+    bench.datasets.create("digits")
+    data = {"type": "dataset", "with": {"ref": "digits"}}
+    document = flow(two=script(outputs={"a": data, "b": data}))
+    assert await ran(bench, document) == ["two"]
+    assert await ran(bench, document) == []
