@@ -291,10 +291,6 @@ class Datasets:
         """Newest first, open ones too. Raises NotFound."""
         return versions.every(self._db.read, self.get(name).uid)
 
-    def full_id(self, version: Version) -> str:
-        """`DATASETID:VERSION`, as Gradient writes it; `resolve` understands it."""
-        return f"{dataset_id(version.dataset)}:{version.version}"
-
     def full_name(self, version: Version) -> str:
         """`NAME:VERSION`, as users write it."""
         dataset = resources.find_uid(self._db.read, version.dataset)

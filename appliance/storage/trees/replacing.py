@@ -224,27 +224,19 @@ def _prepare(source: int, leaf: str, top: int, name: str, rest: Sequence[str], p
 
 def _put(top: int, name: str, parent: int, leaf: str, place: str) -> None:
     """One rename; what was there has `name` afterwards."""
-    for _ in range(_TRIES):
-        try:
-            _rename(top, name, parent, leaf, _NOREPLACE)
-            return
-        except FileExistsError:
-            pass
-        except OSError as error:
-            if error.errno not in _UNABLE:
-                raise
-            _put_in_steps(top, name, parent, leaf, place)
-            return
-        try:
-            _rename(top, name, parent, leaf, _EXCHANGE)
-            return
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            if error.errno not in _UNABLE:
-                raise
-            _put_in_steps(top, name, parent, leaf, place)
-            return
+    try:
+        for _ in range(_TRIES):
+            with suppress(FileExistsError):
+                _rename(top, name, parent, leaf, _NOREPLACE)
+                return
+            with suppress(FileNotFoundError):
+                _rename(top, name, parent, leaf, _EXCHANGE)
+                return
+    except OSError as error:
+        if error.errno not in _UNABLE:
+            raise
+        _put_in_steps(top, name, parent, leaf, place)
+        return
     raise StorageError("it is made and removed all the time", where=place, hint="stop what writes there, then repeat")
 
 

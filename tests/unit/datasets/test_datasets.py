@@ -45,7 +45,7 @@ async def test_a_reference_finds_newest_version_tag_and_id(datasets: Datasets) -
     datasets.tag("digits", first.version, "good")
     for ref in ("digits", "digits:latest", f"digits:{second.version}", dataset_id(uid), f"{dataset_id(uid)}:latest"):
         assert await read(datasets, ref) == "two", ref
-    for ref in ("digits:good", f"gradient/digits:{first.version}", datasets.full_id(first)):
+    for ref in ("digits:good", f"gradient/digits:{first.version}", f"{dataset_id(first.dataset)}:{first.version}"):
         assert await read(datasets, ref) == "one", ref
     assert [version.message for version in datasets.versions("digits")] == ["wrote two", "wrote one"]
     assert second.bytes > 0
