@@ -1,1 +1,1 @@
-"""The terminal interface. It speaks to the daemon through client.py and wire.py only."""
+"""The terminal interface. It speaks to the daemon through the packages client and wire only."""

@@ -10,22 +10,34 @@ from typing import Any, ClassVar
 from textual import work
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen
 from textual.widgets import ContentSwitcher, Footer, Static, Tab, Tabs
 
 from appliance.client import Client
-from appliance.errors import ApplianceError, DaemonDown
+from appliance.errors import ApplianceError
+from tui.asking import answer, show
 from tui.dialogs import AskScreen, DetailScreen, LogScreen, TextScreen, read_spec
 from tui.feed import Feed
 from tui.history import HistoryScreen
 from tui.home import Home
-from tui.kinds import BY_NAME, EVERYWHERE, KINDS, Action, Document, subject
+from tui.kinds import BY_NAME, EVERYWHERE, KINDS, Action, Document, singular, subject
 from tui.listing import Listing
+from tui.run import RunScreen
 
 PULSE_S = 1.0
-OF_THE_LISTS = frozenset({"act", "apply", "clear", "details", "down", "filter", "help", "screen", "up"})
+TITLES = ("Home", *(kind.title for kind in KINDS))
+OF_THE_LISTS = frozenset({"act", "apply", "clear", "details", "down", "filter", "screen", "up"})
 ONCE_MORE = frozenset({"resume", "replay"})
 """Make a new run of the one under the cursor."""
-HOLDS_DATA = frozenset({"notebooks", "datasets"})
+LOSSES = {
+    "notebooks": "its data and its history go with it",
+    "datasets": "its data and its history go with it",
+    "runs": "its record, and all that is kept of it, go with it",
+    "workflows": "it is forgotten; its runs stay",
+    "repositories": "it is forgotten; its pushes start nothing any more",
+}
+WHOLE = frozenset({"notebooks", "workflows", "deployments", "datasets", "repositories"})
+"""Kinds of which one resource tells more than its row."""
 
 
 class ApplianceApp(App[None]):
@@ -42,10 +54,10 @@ class ApplianceApp(App[None]):
         Binding("slash", "filter", "filter", key_display="/"),
         Binding("escape", "clear", "clear", show=False),
         Binding("a", "apply", "apply"),
-        Binding("enter", "details", "details", priority=False),
+        Binding("enter", "details", show=False),
         Binding("j", "down", show=False),
         Binding("k", "up", show=False),
-        *(Binding(str(number), f"screen({number - 1})", show=False) for number in range(1, len(KINDS) + 2)),
+        *(Binding(str(number % 10), f"screen({number - 1})", show=False) for number in range(1, len(KINDS) + 2)),
         *(
             Binding(action.key, f"act('{action.verb}')", action.text)
             for action in {action.verb: action for kind in KINDS for action in kind.actions}.values()
@@ -58,14 +70,13 @@ class ApplianceApp(App[None]):
         self._stale_since = 0
 
     def compose(self) -> ComposeResult:
-        titles = ["Home", *(kind.title for kind in KINDS)]
-        yield Tabs(*(Tab(f"{number} {title}", id=f"tab-{number - 1}") for number, title in enumerate(titles, start=1)))
+        yield Tabs(*(Tab(f"{number % 10} {title}", id=f"tab-{number - 1}") for number, title in enumerate(TITLES, 1)))
         yield Static("", id="banner", markup=False)
         with ContentSwitcher(initial="home"):
             yield Home()
             for kind in KINDS:
                 yield Listing(kind)
-        yield Footer()
+        yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
         self.set_interval(PULSE_S, self.pulse)
@@ -131,12 +142,15 @@ class ApplianceApp(App[None]):
         """A key is offered only where its screen has the action; a screen on top of the lists has keys of its own."""
         if len(self.screen_stack) > 1 and action in OF_THE_LISTS:
             return False
+        if action == "help":
+            return not isinstance(self.screen, ModalScreen)
         if action == "act":
             return bool(self.listing and any(found.verb == parameters[0] for found in self.listing.kind.actions))
         return True
 
     def on_data_table_row_selected(self) -> None:
-        self.action_details()
+        if len(self.screen_stack) == 1:
+            self.action_details()
 
     @work(exit_on_error=False)
     async def action_details(self) -> None:
@@ -144,8 +158,10 @@ class ApplianceApp(App[None]):
         if listing is None or row is None:
             return
         kind, name = listing.kind.name, subject(row)
-        whole = kind in ("notebooks", "workflows", "deployments", "datasets", "runs")
-        document = await self._ask(lambda client: client.get(kind, name)) if whole else row
+        if kind == "runs":
+            await self.push_screen(RunScreen(self._feed, name))
+            return
+        document = await self._ask(lambda client: client.get(kind, name)) if kind in WHOLE else row
         if document is not None:
             await self.push_screen(DetailScreen(document))
 
@@ -158,7 +174,7 @@ class ApplianceApp(App[None]):
             return
         kind, name = listing.kind.name, subject(row)
         if verb == "logs":
-            await self.push_screen(LogScreen(self._feed, kind.removesuffix("s"), name))
+            await self.push_screen(LogScreen(self._feed, singular(kind), name))
         elif verb == "history":
             await self.push_screen(HistoryScreen(self._feed, name))
         elif verb == "open":
@@ -168,6 +184,7 @@ class ApplianceApp(App[None]):
         elif verb == "run":
             if run := await self._ask(lambda client: client.start_run(name)):
                 self.notify(f"run {run['name']} has started", markup=False)
+                await self.push_screen(RunScreen(self._feed, run["name"]))
         elif verb in ONCE_MORE:
             if run := await self._ask(lambda client: client.act(kind, name, verb)):
                 self.notify(f"{verb} of {name}: run {run['name']} has started", markup=False)
@@ -188,8 +205,8 @@ class ApplianceApp(App[None]):
         await self.push_screen(TextScreen(f"{url}\n\nCopied to the clipboard where the terminal allows it; {told}."))
 
     async def _delete(self, kind: str, name: str) -> None:
-        loss = "its data and its history go with it" if kind in HOLDS_DATA else "it stops and is forgotten"
-        question = f"Delete {kind.removesuffix('s')} {name}: {loss}. Type its name to go on:"
+        loss = LOSSES.get(kind, "it stops and is forgotten")
+        question = f"Delete {singular(kind)} {name}: {loss}. Type its name to go on:"
         if not await self.push_screen_wait(AskScreen(question, must=name)):
             return
 
@@ -198,7 +215,7 @@ class ApplianceApp(App[None]):
             return True
 
         if await self._ask(delete):
-            self.notify(f"{name} is being deleted", markup=False)
+            self.notify(f"{name} is gone" if kind == "runs" else f"{name} is being deleted", markup=False)
 
     @work(exit_on_error=False)
     async def action_apply(self) -> None:
@@ -208,7 +225,7 @@ class ApplianceApp(App[None]):
         try:
             text, file = read_spec(path)
         except ApplianceError as error:
-            self._tell(error)
+            show(self, error)
             return
         changes = await self._ask(lambda client: client.apply(text, file))
         if changes is not None:
@@ -217,20 +234,16 @@ class ApplianceApp(App[None]):
         self.pulse()
 
     async def _ask(self, ask: Callable[[Client], Any]) -> Any:
-        """The answer, or None once the error was shown."""
-        try:
-            return await self._feed.call(ask)
-        except ApplianceError as error:
-            self._tell(error)
-            return None
-
-    def _tell(self, error: ApplianceError) -> None:
-        title = "no daemon" if isinstance(error, DaemonDown) else "not done"
-        self.notify(str(error), title=title, severity="error", timeout=10, markup=False)
+        return await answer(self, self._feed, ask)
 
     def action_help(self) -> None:
-        here: tuple[Action, ...] = self.listing.kind.actions if self.listing else ()
-        rows = [f"{action.key:<8}{action.text}" for action in (*here, *EVERYWHERE)]
+        if len(self.screen_stack) > 1:
+            bound = [binding for binding in self.screen.BINDINGS if isinstance(binding, Binding) and binding.show]
+            rows = [f"{binding.key.partition(',')[0]:<8}{binding.description}" for binding in bound]
+        else:
+            here: tuple[Action, ...] = self.listing.kind.actions if self.listing else ()
+            rows = [f"{action.key:<8}{action.text}" for action in (*here, *EVERYWHERE)]
+            rows += ["", "screens: " + ", ".join(f"{number % 10} {title}" for number, title in enumerate(TITLES, 1))]
         self.push_screen(TextScreen("\n".join(["Keys on this screen", "", *rows])))
 
 

@@ -13,9 +13,12 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Footer, Input, Label, Log, Static, TextArea
 
+from appliance import foreign
 from appliance.errors import ApplianceError
 from tui.feed import Feed
 from tui.kinds import Document, first_line
+
+LEAVE = "esc: back"
 
 
 class LogScreen(Screen[None]):
@@ -27,14 +30,15 @@ class LogScreen(Screen[None]):
         Binding("g", "top", "top"),
     ]
 
-    def __init__(self, feed: Feed, kind: str, name: str) -> None:
+    def __init__(self, feed: Feed, kind: str, name: str, part: str = "") -> None:
         super().__init__()
-        self._feed, self._kind, self._name = feed, kind, name
+        self._feed = feed
+        self._query = {"kind": kind, "name": name, "part": part}
 
     def compose(self) -> ComposeResult:
-        yield Label(f"logs of {self._kind}/{self._name}", markup=False)
+        yield Label(f"logs of {'/'.join(word for word in self._query.values() if word)}", markup=False)
         yield Log(max_lines=50_000)
-        yield Footer()
+        yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
         self._read()
@@ -43,7 +47,7 @@ class LogScreen(Screen[None]):
     async def _read(self) -> None:
         view = self.query_one(Log)
         try:
-            async for batch in self._feed.stream(lambda client: client.follow_logs(kind=self._kind, name=self._name)):
+            async for batch in self._feed.stream(lambda client: client.follow_logs(**self._query)):
                 view.write_lines([_line(line) for line in batch])
             view.write_line("-- the stream has ended --")
         except ApplianceError as error:
@@ -69,7 +73,9 @@ class DetailScreen(ModalScreen[None]):
         self._text = json.dumps(document, indent=2, ensure_ascii=False)
 
     def compose(self) -> ComposeResult:
-        yield TextArea(self._text, read_only=True, language=None)
+        area = TextArea(self._text, read_only=True, language=None)
+        area.border_subtitle = LEAVE
+        yield area
 
 
 class TextScreen(ModalScreen[None]):
@@ -86,7 +92,9 @@ class TextScreen(ModalScreen[None]):
         self._text = text
 
     def compose(self) -> ComposeResult:
-        yield Static(self._text, markup=False)
+        text = Static(self._text, markup=False)
+        text.border_subtitle = LEAVE
+        yield text
 
 
 class AskScreen(ModalScreen[str | None]):
@@ -96,6 +104,7 @@ class AskScreen(ModalScreen[str | None]):
     DEFAULT_CSS = """
     AskScreen { align: center middle; }
     AskScreen Vertical { width: 80%; height: auto; padding: 1 2; border: round $primary; background: $surface; }
+    AskScreen Label { width: 100%; height: auto; }
     """
 
     def __init__(self, question: str, *, must: str = "") -> None:
@@ -103,7 +112,8 @@ class AskScreen(ModalScreen[str | None]):
         self._question, self._must = question, must
 
     def compose(self) -> ComposeResult:
-        with Vertical():
+        with Vertical() as box:
+            box.border_subtitle = "enter: go on, esc: leave it"
             yield Label(self._question, markup=False)
             yield Input()
             yield Label("", id="wrong", markup=False)
@@ -128,6 +138,4 @@ def read_spec(path: str) -> tuple[str, str]:
 
 def _line(line: Any) -> str:
     part = f"{line['part']} | " if line["part"] else ""
-    return part + "".join(
-        character if character.isprintable() or character == "\t" else " " for character in line["line"]
-    )
+    return part + foreign.line(line["line"])

@@ -21,6 +21,7 @@ from textual.widgets import DataTable, Footer, Label, Static
 
 from appliance.client import Client
 from appliance.errors import ApplianceError
+from tui.asking import answer
 from tui.dialogs import AskScreen, TextScreen
 from tui.feed import Feed
 from tui.kinds import Document, age, first_line
@@ -64,7 +65,7 @@ class HistoryScreen(Screen[None]):
             with Vertical(id="beside"):
                 yield Label("", id="title", classes="note", markup=False)
                 yield Static("", id="changes", markup=False)
-        yield Footer()
+        yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
         for column in COLUMNS:
@@ -208,12 +209,7 @@ class HistoryScreen(Screen[None]):
             self.load()
 
     async def _ask(self, ask: Callable[[Client], Any]) -> Any:
-        """The answer, or None once the error was shown."""
-        try:
-            return await self._feed.call(ask)
-        except ApplianceError as error:
-            self.notify(str(error), title="not done", severity="error", timeout=10, markup=False)
-            return None
+        return await answer(self, self._feed, ask)
 
 
 def cells(row: Document, now: float) -> tuple[str, ...]:

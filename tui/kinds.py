@@ -7,11 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from appliance.foreign import clean
+
 Document = Mapping[str, Any]
 Cells = tuple[str, ...]
 
 GOOD = frozenset({"Running", "Ready", "Succeeded", "in force"})
 BAD = frozenset({"Failed", "Error", "Degraded", "BROKEN"})
+LONGEST_SUBJECT = 24
 BUSY = frozenset({"Pending", "Preparing", "Starting", "Stopping", "Updating", "Deleting", "Canceling"})
 
 
@@ -54,10 +57,22 @@ def age(then: float | None, now: float) -> str:
     return f"{int(seconds / 86_400)}d"
 
 
+def ahead(then: float | None, now: float) -> str:
+    """`in 5m`; `now` for what is due; `-` for never."""
+    if not then:
+        return "-"
+    return f"in {age(now - (then - now), now)}" if then > now else "now"
+
+
 def first_line(text: str) -> str:
     """What fits into a cell: one line, and nothing that moves a cursor."""
-    line = text.partition("\n")[0]
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
+    return clean(text.partition("\n")[0])
+
+
+def short(name: str) -> str:
+    """One long name must not take the room of the column that tells something."""
+    name = first_line(name)
+    return name if len(name) <= LONGEST_SUBJECT else f"{name[: LONGEST_SUBJECT - 1]}…"
 
 
 def subject(row: Document) -> str:
@@ -65,15 +80,33 @@ def subject(row: Document) -> str:
     return str(row.get("name") or row.get("id"))
 
 
+def singular(kind: str) -> str:
+    return f"{kind.removesuffix('ies')}y" if kind.endswith("ies") else kind.removesuffix("s")
+
+
 def _resource(row: Document, now: float) -> Cells:
     detail = row["problem"] or row["message"] or row["url"]
     return (row["name"], row["phase"], age(row["created"], now), row["source"], first_line(detail))
 
 
+def _workflow(row: Document, now: float) -> Cells:
+    name, phase, since, source, detail = _resource(row, now)
+    return (name, phase, since, source, ahead(row.get("next_run"), now), detail)
+
+
+def _repository(row: Document, now: float) -> Cells:
+    status = row["status"]
+    newest = f"{status['ref'].rpartition('/')[2]} {status['commit'][:12]}" if status.get("commit") else "-"
+    started = " ".join(status.get("started") or ()) or "-"
+    detail = first_line(row["problem"] or row["message"])
+    return (row["name"], row["phase"], age(status.get("looked"), now), first_line(newest), started, detail)
+
+
 def _run(row: Document, now: float) -> Cells:
-    took = age(row["started"], row["finished"] or now)
+    took = age(row["started"], row["finished"] or now) if row["started"] else "-"
     message = row["message"] if row["message"].lower() != row["phase"].lower() else ""
-    return (row["name"], row["phase"], age(row["created"], now), took, first_line(message))
+    cause = f"{row['cause']} {row['parent']}" if row["parent"] else row["cause"]
+    return (row["name"], row["phase"], cause, age(row["created"], now), took, first_line(message))
 
 
 def _dataset(row: Document, now: float) -> Cells:
@@ -87,7 +120,7 @@ def _model(row: Document, now: float) -> Cells:
 
 def _event(row: Document, now: float) -> Cells:
     when = time.strftime("%H:%M:%S", time.localtime(row["at"]))
-    return (when, row["level"], f"{row['kind']}/{row['name']}", row["reason"], first_line(row["message"]))
+    return (when, row["level"], short(f"{row['kind']}/{row['name']}"), row["reason"], first_line(row["message"]))
 
 
 def _spec(row: Document, now: float) -> Cells:
@@ -100,10 +133,11 @@ KINDS = (
     Kind("notebooks", "Notebooks", RESOURCE, _resource,
          "No notebooks yet. Press a to apply a spec, or type `appliance notebook create NAME`.",
          (START, STOP, OPEN, LOGS, HISTORY, DELETE)),
-    Kind("runs", "Runs", ("name", "phase", "age", "took", "detail"), _run,
+    Kind("runs", "Runs", ("name", "phase", "cause", "age", "took", "detail"), _run,
          "No runs yet. Press r on a workflow.",
-         (Action("x", "cancel", "cancel"), Action("e", "resume", "resume"), Action("y", "replay", "replay"), LOGS)),
-    Kind("workflows", "Workflows", RESOURCE, _resource,
+         (Action("x", "cancel", "cancel"), Action("e", "resume", "resume"), Action("y", "replay", "replay"), LOGS,
+          DELETE)),
+    Kind("workflows", "Workflows", ("name", "phase", "age", "source", "next run", "detail"), _workflow,
          "No workflows yet. Press a to apply a spec file.", (Action("r", "run", "run"), DELETE)),
     Kind("deployments", "Deployments", RESOURCE, _resource,
          "No deployments yet. Press a to apply a spec file.", (START, STOP, OPEN, LOGS, DELETE)),
@@ -113,12 +147,14 @@ KINDS = (
          "No models yet. A workflow's create-model@v1 makes one."),
     Kind("specs", "Specs", ("file", "state", "declares", "problem"), _spec,
          "The watched folder holds no spec. Drop a file into it, and it is in force."),
+    Kind("repositories", "Repos", ("name", "phase", "looked", "newest push", "started", "detail"), _repository,
+         "No repositories yet. Press a to apply a spec of `kind: repository`; its pushes then start workflows.",
+         (DELETE,)),
     Kind("events", "Events", ("time", "level", "subject", "reason", "message"), _event, "Nothing has happened yet."),
 )  # fmt: skip
 BY_NAME = {kind.name: kind for kind in KINDS}
 
 EVERYWHERE = (
-    Action("1-9", "screen", "screens"),
     Action("/", "filter", "filter the list"),
     Action("a", "apply", "apply a spec file"),
     Action("enter", "details", "details of the row"),

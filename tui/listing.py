@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.widgets import DataTable, Input, Static
+from textual.widgets import Input, Static
 
-from tui.kinds import Document, Kind, matches, style, subject
+from tui.kinds import Document, Kind, matches, subject
+from tui.table import LiveTable
 
 MOST_ROWS = 500
 
@@ -34,26 +34,19 @@ class Listing(Vertical):
     def compose(self) -> ComposeResult:
         yield Input(placeholder="filter: words, !word for those without it; esc clears")
         yield Static("loading ...", classes="note", markup=False)
-        yield DataTable(cursor_type="row", zebra_stripes=True)
+        yield LiveTable(self.kind.columns)
 
     def on_mount(self) -> None:
-        table = self.table
-        for column in self.kind.columns:
-            table.add_column(column.upper(), key=column)
-        table.display = False
+        self.table.display = False
 
     @property
-    def table(self) -> DataTable[Text]:
-        return self.query_one(DataTable)
+    def table(self) -> LiveTable:
+        return self.query_one(LiveTable)
 
     @property
     def current(self) -> Document | None:
         """The document under the cursor."""
-        table = self.table
-        if not self._documents or not table.row_count or not table.display:
-            return None
-        key = table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value
-        return self._documents.get(str(key))
+        return (self._documents or {}).get(self.table.current)
 
     def show(self, documents: list[Any]) -> None:
         self._documents = {f"{subject(row)}#{row.get('id', '')}": row for row in documents[:MOST_ROWS]}
@@ -81,7 +74,7 @@ class Listing(Vertical):
         now = time.time()
         rows = {key: self.kind.cells(row, now) for key, row in self._documents.items()}
         shown = {key: cells for key, cells in rows.items() if matches(cells, wanted)}
-        self._change(shown)
+        self.table.show(shown)
         note = self.query_one(Static)
         if not rows:
             note.update(self.kind.empty)
@@ -89,20 +82,3 @@ class Listing(Vertical):
             note.update(f"0 of {len(rows)} match {wanted!r}. esc clears the filter.")
         note.display = not shown
         self.table.display = bool(shown)
-
-    def _change(self, shown: dict[str, tuple[str, ...]]) -> None:
-        """Only what differs. Another order means other rows above, so then the table is filled anew."""
-        table = self.table
-        present = [str(key.value) for key in table.rows]
-        if present != list(shown):
-            at = present[table.cursor_row] if table.is_valid_row_index(table.cursor_row) else ""
-            table.clear()
-            for key, cells in shown.items():
-                table.add_row(*(Text(cell, style(cell)) for cell in cells), key=key)
-            if at in shown:
-                table.move_cursor(row=list(shown).index(at))
-            return
-        for key, cells in shown.items():
-            for column, cell in zip(self.kind.columns, cells, strict=True):
-                if table.get_cell(key, column).plain != cell:
-                    table.update_cell(key, column, Text(cell, style(cell)), update_width=True)

@@ -57,7 +57,11 @@ def describe(routes: Iterable[BaseRoute]) -> dict[str, Any]:
 
 
 def _is_shape(value: object) -> bool:
-    return isinstance(value, type) and hasattr(value, "__required_keys__") and value.__module__ == wire.__name__
+    return (
+        isinstance(value, type)
+        and hasattr(value, "__required_keys__")
+        and value.__module__.startswith(f"{wire.__name__}.")
+    )
 
 
 def _operation(route: Route, method: str) -> dict[str, Any]:

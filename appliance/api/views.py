@@ -19,13 +19,16 @@ from appliance.state.spec_files import SpecFile
 from appliance.state.versions import Version
 from appliance.storage.trees.tree import TreeEntry
 from appliance.telemetry.types import LogLine
+from appliance.triggers import ticks
 
 PRIVATE = frozenset({"token"})
 """Status fields that a listing does not show; `/access` does."""
 
 
-def item(resource: Resource, *, front_door: str, problems: Mapping[str, str], full: bool = False) -> wire.Item:
-    """`problems`: source -> what is wrong with that spec file."""
+def item(
+    resource: Resource, *, front_door: str, problems: Mapping[str, str], full: bool = False, now: float | None = None
+) -> wire.Item:
+    """`problems`: source -> what is wrong with that spec file. With `now` a workflow has its next run by the clock."""
     url_path = resource.status.get("url_path", "")
     document = wire.Item(
         kind=resource.kind,
@@ -44,6 +47,9 @@ def item(resource: Resource, *, front_door: str, problems: Mapping[str, str], fu
         updated=resource.updated,
         status={key: value for key, value in resource.status.items() if key not in PRIVATE},
     )
+    if resource.kind == "workflow" and now is not None:
+        counts = resource.desired == "running" and not resource.deleting
+        document["next_run"] = ticks.next_tick(resource.spec, now) if counts else None
     if full:
         document["spec"] = resource.spec
     return document
@@ -95,6 +101,7 @@ def _job(row: Job, declared: JobSpec | None, *, capsule: bool) -> wire.Job:
         next_try=row.not_before if row.phase == "Pending" else None,
         reused=row.reused,
         image=row.image,
+        commit_id=row.commit_id,
         matrix=declared.matrix if declared else {},
         capsule=capsule,
     )

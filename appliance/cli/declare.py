@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from appliance import wire
 
 SUFFIXES = (".yaml", ".yml", ".json", ".jsonc")
-HOLDS_DATA = ("notebooks", "datasets")
+HOLDS_DATA = {
+    "notebooks": "the data and the history",
+    "datasets": "the data and the history",
+    "runs": "the record and all that is kept",
+}
+"""What goes with one of them, in words: it is asked for again."""
 
 
 def configure_apply(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +32,7 @@ def configure_apply(parser: argparse.ArgumentParser) -> None:
 
 
 def configure_delete(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind")
+    parser.add_argument("kind", help="notebook, workflow, deployment, dataset, repository, run, secret or model")
     parser.add_argument("name")
     parser.add_argument("--confirm", default="", metavar="NAME", help="repeat the name where data goes too")
     parser.set_defaults(run=run_delete)
@@ -76,10 +81,14 @@ def run_delete(args: argparse.Namespace) -> int:
         return 0
     confirm = args.confirm
     if kind in HOLDS_DATA and not confirm and sys.stdin.isatty():
-        render.say(f"This destroys the data and the history of {args.kind} {args.name!r}.")
+        render.say(f"This destroys {HOLDS_DATA[kind]} of {args.kind} {args.name!r}.")
         confirm = input("Type its name to go on: ")
         if confirm != args.name:
             raise UsageError("the name does not match; nothing was deleted")
+    if kind == "runs":
+        size = render.client().delete_run(args.name, confirm=confirm)["bytes"]
+        render.say(f"run {args.name} is gone" + (f", and {render.size(size)} with it" if size else ""))
+        return 0
     render.client().delete(kind, args.name, confirm=confirm)
     render.say(f"{args.kind} {args.name} is being deleted")
     return 0

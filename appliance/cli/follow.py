@@ -5,12 +5,17 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from appliance import wire
-from appliance.cli import get, render
+from appliance import foreign
+from appliance.cli import render
+from appliance.cli.jobs import next_steps
 from appliance.cli.logs import FIRST
 from appliance.client import Client
 from appliance.errors import TelemetryError, Unavailable
+
+if TYPE_CHECKING:
+    from appliance import wire
 
 FINAL = frozenset({"Succeeded", "Failed", "Error", "Canceled"})
 ENDED = FINAL | {"Skipped", "Omitted"}
@@ -39,7 +44,7 @@ def follow(client: Client, name: str) -> int:
         render.say(f"\nrun {name} goes on: `appliance workflow follow {name}` follows it again")
         raise
     render.say(f"{run['name']}: {render.phase(run)}")
-    for step in get.next_steps(run):
+    for step in next_steps(run):
         render.say(step)
     return 0 if run["phase"] == "Succeeded" else 1
 
@@ -88,7 +93,7 @@ class Follower:
     def _print_lines(self) -> None:
         while lines := self._client.logs(kind="run", name=self.name, after=self._seq, limit=LINES):
             for line in lines:
-                print(f"{line['part']} | {render.clean(line['line'])}")
+                print(f"{line['part']} | {foreign.line(line['line'])}")
             self._seq = lines[-1]["seq"]
         sys.stdout.flush()
 

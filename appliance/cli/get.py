@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from appliance.cli import render
+from appliance.cli.jobs import show_jobs
 from appliance.errors import UsageError
 
 Document = dict[str, Any]
@@ -20,6 +21,11 @@ def _resource(item: Document) -> render.Row:
 def _run(run: Document) -> render.Row:
     cause = f"{run['cause']} {run['parent']}" if run["parent"] else run["cause"]
     return (run["name"], run["phase"], cause, render.age(run["created"]), render.took(run), _detail(run))
+
+
+def _workflow(item: Document) -> render.Row:
+    *before, since, detail = _resource(item)
+    return (*before, since, render.ahead(item.get("next_run")), detail)
 
 
 def _repository(item: Document) -> render.Row:
@@ -64,7 +70,7 @@ def _event(row: Document) -> render.Row:
 RESOURCE = ("name", "phase", "gen", "source", "age", "detail")
 TABLES: dict[str, tuple[tuple[str, ...], Callable[[Document], render.Row], str]] = {
     "notebooks": (RESOURCE, _resource, "no notebooks yet: `appliance notebook create NAME`"),
-    "workflows": (RESOURCE, _resource, "no workflows yet: `appliance workflow run FILE`"),
+    "workflows": ((*RESOURCE[:-1], "next run", "detail"), _workflow, "no workflows yet: `appliance workflow run FILE`"),
     "deployments": (RESOURCE, _resource, "no deployments yet: `appliance apply -f FILE`"),
     "datasets": (RESOURCE, _resource, "no datasets yet: `appliance dataset create NAME`"),
     "runs": (("name", "phase", "cause", "age", "took", "detail"), _run, "no runs yet: `appliance workflow run FILE`"),
@@ -100,15 +106,11 @@ def run(args: argparse.Namespace) -> int:
     if args.name and kind == "notebooks" and found["status"].get("quota"):
         used, quota = found["status"].get("quota_used"), found["status"]["quota"]
         print(f"\nquota: {'not counted yet' if used is None else render.size(used)} of {render.size(quota)}")
+    if args.name and kind == "repositories":
+        print(f"\nurl: {render.clean(found['spec']['url'])}")
     if args.name and kind == "runs":
-        jobs = [
-            (job["name"], job["phase"], render.took(job), _needs(job["needs"]), _line(_job_detail(job)))
-            for job in found["jobs"]
-        ]
         print()
-        render.table(("job", "phase", "took", "needs", "detail"), jobs, empty="the run has no jobs")
-        for step in next_steps(found):
-            render.say(step)
+        show_jobs(found)
     if kind in ("notebooks", "workflows", "deployments", "datasets", "repositories") and not args.name:
         _tell_broken_specs(client)
     return 0
@@ -120,28 +122,6 @@ def plural(kind: str) -> str:
         if candidate in TABLES:
             return candidate
     raise UsageError(f"no kind {kind!r}", hint=f"kinds: {', '.join(TABLES)}")
-
-
-def next_steps(run: Mapping[str, Any]) -> list[str]:
-    """What can be done about a run that failed."""
-    kept = [job["name"] for job in run["jobs"] if job["capsule"]]
-    if not kept or not run["finished"]:
-        return []
-    return [
-        f"look into it: `appliance notebook create NAME --from-job {run['name']}/{kept[0]}`",
-        f"go on from there: `appliance workflow resume {run['name']}`",
-    ]
-
-
-def _needs(needs: list[str]) -> str:
-    """The first few: a job may need all of a matrix."""
-    return " ".join(needs) if len(needs) <= 4 else f"{' '.join(needs[:3])} and {len(needs) - 3} more"
-
-
-def _job_detail(job: Document) -> str:
-    values = " ".join(f"{name}={value}" for name, value in job["matrix"].items())
-    attempt = f"attempt {job['attempt']}" if job["attempt"] > 1 and not job["message"].startswith("attempt") else ""
-    return "; ".join(part for part in (values, attempt, render.detail(job["phase"], job["message"])) if part)
 
 
 def _tell_broken_specs(client: Any) -> None:

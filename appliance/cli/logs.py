@@ -10,6 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from appliance import foreign
 from appliance.cli import get, render
 from appliance.errors import UsageError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from appliance import wire
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+KINDS = ("notebook", "run", "deployment", "workflow", "dataset", "repository", "spec", "secret", "model")
 CHUNK = 5000
 FIRST = 1
 """A cursor before every line: without one, a query answers with the newest lines."""
@@ -98,11 +100,12 @@ def run_sql(args: argparse.Namespace) -> int:
 def _subject(text: str) -> dict[str, str]:
     kind, _, rest = text.partition("/")
     name, _, part = rest.partition("/")
-    known = ("notebook", "run", "deployment", "workflow", "dataset", "spec", "secret", "model")
-    kind = kind.removesuffix("s")
-    if kind not in known:
-        raise UsageError(f"no kind {kind!r} in {text!r}", hint=f"KIND/NAME with a kind of {', '.join(known)}")
-    found = {"kind": kind}
+    for singular in (kind, kind.removesuffix("s"), f"{kind.removesuffix('ies')}y"):
+        if singular in KINDS:
+            break
+    else:
+        raise UsageError(f"no kind {kind!r} in {text!r}", hint=f"KIND/NAME with a kind of {', '.join(KINDS)}")
+    found = {"kind": singular}
     if name:
         found["name"] = name
     if part:
@@ -128,5 +131,5 @@ def _show(lines: list[wire.LogLine], args: argparse.Namespace) -> int:
             continue
         when = f"{render.clock(line['at'])} " if args.timestamps else ""
         part = f"{line['part']} | " if line["part"] and "/" not in args.subject.partition("/")[2] else ""
-        print(f"{when}{part}{render.clean(line['line'])}")
+        print(f"{when}{part}{foreign.line(line['line'])}")
     return lines[-1]["seq"] if lines else 0

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from appliance.client import Client
+from appliance.foreign import clean as clean
 from appliance.location import default_home
 
 Row = Sequence[object]
@@ -51,11 +52,6 @@ def table(header: Sequence[str], rows: Sequence[Row], *, empty: str) -> None:
         print(_paint(text, line) if colour and number else text)
 
 
-def clean(text: str) -> str:
-    """Without control characters: a log line or a name must not move the cursor or clear the screen."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-
-
 def one_line(message: str) -> str:
     """A message with its next step, which stands on a line of its own, on one line."""
     return "; ".join(line.strip() for line in message.splitlines())
@@ -84,6 +80,14 @@ def age(then: float | None, now: float | None = None) -> str:
     if not then:
         return "-"
     return duration((time.time() if now is None else now) - then)
+
+
+def ahead(then: float | None, now: float | None = None) -> str:
+    """`in 5m`; `now` for what is due; `-` for never."""
+    if not then:
+        return "-"
+    left = then - (time.time() if now is None else now)
+    return f"in {duration(left)}" if left > 0 else "now"
 
 
 def duration(seconds: float) -> str:

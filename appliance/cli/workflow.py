@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from appliance import wire
 from appliance.cli import get, render
-from appliance.cli.declare import apply_file
+from appliance.cli.declare import SUFFIXES, apply_file
 from appliance.cli.follow import follow
 from appliance.client import Client
-from appliance.errors import UsageError
+from appliance.errors import NotFound, UsageError
+
+if TYPE_CHECKING:
+    from appliance import wire
 
 EXIT_CODES = "Exit code 0: the run succeeded; 1: it did not; 130: Ctrl-C, which leaves it running."
 MORE = {
@@ -23,6 +26,7 @@ MORE = {
     "every image the one that ran then by its content; the cache is left out. Refused, in words, where one of them is "
     "gone.",
 }
+NEWEST = 100
 RUN = "WORKFLOW.NUMBER, or WORKFLOW for its newest run"
 
 
@@ -46,6 +50,7 @@ def configure_workflow(parser: argparse.ArgumentParser) -> None:
     runs = verbs.add_parser("runs", help=text, description=text)
     runs.add_argument("workflow", metavar="WORKFLOW")
     runs.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table")
+    runs.add_argument("-n", "--limit", type=int, default=NEWEST, metavar="N", help=f"at most so many; else {NEWEST}")
     runs.set_defaults(run=run_runs)
     for verb, text, function in (
         ("show", "one run and its jobs: phase, time, and why", run_show),
@@ -72,7 +77,13 @@ def run_run(args: argparse.Namespace) -> int:
         changes = [change for change in apply_file(client, name, name=args.name) if change["kind"] == "workflow"]
         if len(changes) != 1:
             raise UsageError(f"the file declares {len(changes)} workflows, not one", where=name)
+        for warning in changes[0]["warnings"]:
+            render.say(f"warning: {warning}")
         name = changes[0]["name"]
+        if args.name and args.name != name:
+            render.say(f"workflow {args.name!r} is called {name!r} here, because it becomes a path")
+    elif "/" in name or name.endswith(SUFFIXES):
+        raise NotFound("there is no such file", where=name, hint="a workflow that is declared has no `/` and no suffix")
     return _begun(client, client.start_run(name, _inputs(client, name, args), cache=not args.no_cache), args)
 
 
@@ -85,19 +96,34 @@ def _begun(client: Client, row: wire.Run, args: argparse.Namespace) -> int:
 
 
 def run_runs(args: argparse.Namespace) -> int:
-    rows = render.client().items("runs", workflow=args.workflow)
+    client = render.client()
+    rows = client.items("runs", workflow=args.workflow, limit=args.limit)
+    if not rows:
+        client.get("workflows", args.workflow)  # or there is none of that name
     if args.output != "table":
         render.data(rows, args.output)
         return 0
     header, row, _ = get.TABLES["runs"]
     empty = f"no runs of {args.workflow}: `appliance workflow run {args.workflow}`"
     render.table(header, [row(item) for item in rows], empty=empty)
+    if len(rows) == args.limit:
+        render.say(f"these are the newest {args.limit}; -n N shows as many as you like")
     return 0
 
 
 def run_show(args: argparse.Namespace) -> int:
     args.kind, args.name = "runs", args.run_name
-    return get.run(args)
+    code = get.run(args)
+    if args.output == "table":
+        _say_next(render.client(), args.run_name)
+    return code
+
+
+def _say_next(client: Client, name: str) -> None:
+    """Of a workflow that a schedule starts; `name` may be a run's too, which says nothing of what comes next."""
+    with suppress(NotFound):
+        if at := client.get("workflows", name).get("next_run"):
+            render.say(f"its schedule starts the next run {render.ahead(at)}, at {render.clock(at)}")
 
 
 def run_resume(args: argparse.Namespace) -> int:

@@ -131,7 +131,7 @@ def test_closing_ends_a_stream_that_another_thread_waits_on(tmp_path: Path) -> N
         request.send_header("Transfer-Encoding", "chunked")
         request.end_headers()
         request.wfile.write(b'10\r\ndata: {"seq":1}\n\r\n')
-        held.wait(10)
+        held.wait(60)
         request.close_connection = True
 
     def read() -> None:
@@ -144,12 +144,12 @@ def test_closing_ends_a_stream_that_another_thread_waits_on(tmp_path: Path) -> N
         client = Client(socket=tmp_path / "s")
         thread = threading.Thread(target=read)
         thread.start()
-        assert begun.wait(10)
-        deadline = time.monotonic() + 10
+        assert begun.wait(60)
+        deadline = time.monotonic() + 60
         while not ended.wait(0.05) and time.monotonic() < deadline:
             client.close()
         held.set()
-        thread.join(10)
+        thread.join(60)
     assert ended.is_set()
 
 
@@ -197,4 +197,4 @@ def test_a_daemon_that_is_slow_is_told_with_the_limit_it_had(tmp_path: Path) -> 
 
 
 def assert_ends(over: threading.Event) -> None:
-    assert over.wait(10)
+    assert over.wait(60)

@@ -30,12 +30,13 @@ def routes(parts: Parts) -> list[Route]:
         return {f"file:{found.path}": found.problem for found in spec_files.every(parts.db.read) if found.problem}
 
     def document(resource: resources.Resource, *, full: bool = False) -> wire.Item:
-        return views.item(resource, front_door=parts.settings.url, problems=problems(), full=full)
+        url, now = parts.settings.url, parts.clock()
+        return views.item(resource, front_door=url, problems=problems(), full=full, now=now)
 
     def listing(plural: str, kind: str) -> Route:
         async def endpoint(_: Request) -> Response:
-            found, wrong = resources.every(parts.db.read, kind), problems()
-            items = [views.item(row, front_door=parts.settings.url, problems=wrong) for row in found]
+            found, wrong, now = resources.every(parts.db.read, kind), problems(), parts.clock()
+            items = [views.item(row, front_door=parts.settings.url, problems=wrong, now=now) for row in found]
             return JSONResponse({"items": items})
 
         return Route(f"/v1/{plural}", endpoint, methods=["GET"])

@@ -14,12 +14,15 @@ from appliance import __version__, wire
 from appliance.api import views
 from appliance.api.openapi import describe
 from appliance.api.parts import Parts
+from appliance.api.routes.resources import PLURALS
 from appliance.errors import NotFound
 from appliance.state import resources, runs, spec_files
+from appliance.state.db import Connection
 
 DAY_S = 86_400.0
 WAIT_S = 2
 """Seconds until a waiting page loads itself again."""
+PLURAL_OF = {kind: plural for plural, kind in PLURALS.items()}
 AT_REST = frozenset({"Stopped", "Disabled"})
 
 
@@ -65,7 +68,8 @@ def status(parts: Parts) -> wire.Status:
     unfinished = runs.unfinished(db)
     active = [_brief(parts, row) for row in declared if row.kind in ("notebook", "deployment")]
     failed = [brief for brief in active if brief["phase"] in ("Failed", "Degraded")]
-    failed += [_run_brief(row) for row in runs.failed_since(db, now - DAY_S, limit=20)]
+    lost = runs.failed_since(db, now - DAY_S, limit=20)
+    failed += [_run_brief(row) for row in lost if not _made_good(db, row)]
     return wire.Status(
         version=__version__,
         instance=parts.instance,
@@ -82,10 +86,16 @@ def status(parts: Parts) -> wire.Status:
     )
 
 
+def _made_good(db: Connection, run: runs.Run) -> bool:
+    """A resume of it, or of that one, came to a good end."""
+    later = [row for row in runs.going_on_from(db, run.id) if row.cause == "resume"]
+    return any(row.phase == "Succeeded" or _made_good(db, row) for row in later)
+
+
 def _counts(declared: list[resources.Resource], run_phases: dict[str, int]) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = {"runs": run_phases} if run_phases else {}
     for row in declared:
-        phases = counts.setdefault(f"{row.kind}s", {})
+        phases = counts.setdefault(PLURAL_OF[row.kind], {})
         phases[row.phase] = phases.get(row.phase, 0) + 1
     return counts
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 import time
@@ -106,13 +107,13 @@ def test_a_folder_of_its_name_does_not_hide_a_workflow(
 
 def test_a_file_is_declared_run_and_followed_to_its_end(served: ServedRuns, cli: Shown) -> None:
     def read(inside: Inside) -> int:
-        served.lines.add("flow.1", "read", "hello\x1b[2J")
+        served.lines.add("flow.1", "read", "hello\x1b[2J\tyou\a")
         return 0
 
     served.bench.engine.body = {"make": make, "read": read}
     code, out, err = cli.run("workflow", "run", cli.file(FLOW))
     assert code == 0, err
-    assert out == "read | hello\N{REPLACEMENT CHARACTER}[2J\n"
+    assert out == "read | hello\tyou\N{REPLACEMENT CHARACTER}\n"
     assert "run flow.1 (Ctrl-C leaves it running" in err
     assert [line for line in err.splitlines() if line.startswith("flow.1 last")][-1] == "flow.1 last: Succeeded"
     assert err.splitlines()[-1] == "flow.1: Succeeded"
@@ -141,7 +142,7 @@ def test_a_failure_is_told_once_with_what_can_be_done(served: ServedRuns, cli: S
     assert err.splitlines()[-3:] == [
         "flow.1: Failed: read: exit code 3",
         "look into it: `appliance notebook create NAME --from-job flow.1/read`",
-        "go on from there: `appliance workflow resume flow.1`",
+        "go on from there, with the spec of then: `appliance workflow resume flow.1`",
     ]
     code, out, told = cli.run("workflow", "show", "flow")
     assert (code, told.splitlines()) == (0, err.splitlines()[-2:]), "the same next steps"
@@ -180,7 +181,7 @@ def test_a_hint_stands_at_the_job_and_not_at_the_run(served: ServedRuns, cli: Sh
 def test_what_runs_shows_its_time_and_what_is_canceled_does_not_say_so_twice(served: ServedRuns, cli: Shown) -> None:
     served.bench.engine.body = {"make": lambda inside: None}
     assert cli.run("workflow", "run", cli.file(FLOW), "-d")[1] == "flow.1\n"
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while served.call(lambda: not served.bench.engine.running()):
         assert time.monotonic() < deadline
     served.call(lambda: served.bench.db.read.execute("UPDATE runs SET started = started - 60"))
@@ -223,6 +224,9 @@ def test_inputs_are_given_by_name_or_by_file(served: ServedRuns, cli: Shown, tmp
         assert err.startswith("appliance: ")
     assert len(json.loads(cli.run("workflow", "runs", "flow", "-o", "json")[1])) == 2
     assert cli.run("workflow", "run", "no-such-thing")[0] == 3
+    for path in ("typo.yaml", "folder/typo"):
+        code, _, err = cli.run("workflow", "run", path)
+        assert (code, err.splitlines()[0]) == (3, f"appliance: {path}: there is no such file")
 
 
 def test_a_file_with_two_workflows_or_a_mistake_runs_nothing(served: ServedRuns, cli: Shown, tmp_path: Path) -> None:
@@ -270,6 +274,82 @@ def test_repositories_are_declared_listed_and_deleted(served: ServedRuns, cli: S
     assert json.loads(cli.run("get", "repository", "code", "-o", "json")[1])["spec"]["url"] == "https://git.test/a.git"
     assert cli.run("delete", "repository", "code")[0] == 0
     assert cli.run("get", "repository", "code")[0] == 3
+
+
+def test_the_url_of_a_repository_and_its_events_are_shown(served: ServedRuns, cli: Shown, tmp_path: Path) -> None:
+    (tmp_path / "repo.yaml").write_text("kind: repository\nname: code\nurl: https://git.test/a.git\n")
+    assert cli.run("apply", "-f", str(tmp_path / "repo.yaml"))[0] == 0
+    assert cli.run("get", "repository", "code")[1].splitlines()[-1] == "url: https://git.test/a.git"
+    for subject in ("repository/code", "repositories/code"):
+        assert "repository/code" in cli.run("events", subject)[1]
+    assert cli.run("events", "repo/code")[0] == 2
+    counts = json.loads(cli.run("status", "-o", "json")[1])["counts"]
+    assert counts == {"repositories": {"Pending": 1}}
+
+
+def test_a_schedule_tells_its_next_run(served: ServedRuns, cli: Shown) -> None:
+    daily = {"on": {"schedule": [{"cron": "0 3 * * *", "timezone": "UTC"}]}, **flow(make=script(outputs=TREE))}
+    assert cli.run("apply", "-f", cli.file(daily, "daily"), "-f", cli.file(FLOW))[0] == 0
+    header, first, second = cli.run("get", "workflows")[1].splitlines()
+    assert "NEXT RUN" in header
+    assert re.search(r"  in \d+[smh]", first), "in the column of its own"
+    assert second.split()[-1] == "-"
+    listed = {item["name"]: item["next_run"] for item in json.loads(cli.run("get", "workflows", "-o", "json")[1])}
+    assert 0 < listed["daily"] - time.time() <= 86_401
+    assert listed["flow"] is None
+    code, _, err = cli.run("workflow", "show", "daily")
+    assert (code, err.splitlines()[0]) == (3, "appliance: workflow 'daily' has no runs yet")
+    assert cli.run("workflow", "run", "daily")[0] == 0
+    assert "its schedule starts the next run in" in cli.run("workflow", "show", "daily")[2]
+    assert "next run" not in cli.run("workflow", "show", "daily.1")[2], "that is one run"
+    assert cli.run("workflow", "run", "flow")[0] == 0
+    assert cli.run("workflow", "show", "flow")[2] == ""
+
+
+def test_the_commit_of_a_checkout_and_what_a_trigger_saw_are_shown(served: ServedRuns, cli: Shown) -> None:
+    assert cli.run("workflow", "run", cli.file(flow(make=script(outputs=TREE))))[0] == 0
+    commit = "70e9910c536045294b6d26702eeefdc0fdab77af"
+
+    def change(text: str, *values: str) -> None:
+        served.call(lambda: served.bench.db.read.execute(text, values))
+
+    change("UPDATE jobs SET commit_id = ?", commit)
+    change("UPDATE runs SET cause = 'git', source = ?", "main of code\x1b[2J")
+    out = cli.run("workflow", "show", "flow")[1]
+    assert out.splitlines()[-1].split()[-2:] == ["commit", commit[:12]]
+    assert "started by git: main of code\N{REPLACEMENT CHARACTER}[2J" in out
+    assert json.loads(cli.run("workflow", "show", "flow", "-o", "json")[1])["jobs"][0]["commit_id"] == commit
+    change("UPDATE jobs SET message = ?", f"branch main at {commit} is in /outputs/repo")
+    assert cli.run("workflow", "show", "flow")[1].count(commit[:12]) == 1, "the message says it"
+
+
+def test_a_name_that_is_bent_is_told(served: ServedRuns, cli: Shown) -> None:
+    code, out, err = cli.run("workflow", "run", cli.file(FLOW), "--name", "größer", "-d")
+    assert (code, out) == (0, "groer.1\n"), err
+    assert "workflow 'größer' is called 'groer' here" in err
+
+
+def test_a_failure_that_a_resume_made_good_is_not_listed_any_more(served: ServedRuns, cli: Shown) -> None:
+    def failed() -> list[str]:
+        return [row["name"] for row in json.loads(cli.run("status", "-o", "json")[1])["failed"]]
+
+    served.bench.engine.body = {"make": make, "read": lambda inside: 3}
+    assert cli.run("workflow", "run", cli.file(FLOW))[0] == 1
+    assert cli.run("workflow", "resume", "flow.1")[0] == 1
+    assert sorted(failed()) == ["flow.1", "flow.2"]
+    served.bench.engine.body = {"make": make}
+    assert cli.run("workflow", "resume", "flow.2")[0] == 0
+    assert failed() == []
+
+
+def test_the_newest_runs_are_listed_and_an_unknown_workflow_is_told(served: ServedRuns, cli: Shown) -> None:
+    for _ in range(3):
+        assert cli.run("workflow", "run", cli.file(FLOW))[0] == 0
+    code, out, err = cli.run("workflow", "runs", "flow", "-n", "2")
+    assert (code, [line.split()[0] for line in out.splitlines()[1:]]) == (0, ["flow.3", "flow.2"])
+    assert "the newest 2" in err
+    assert cli.run("workflow", "runs", "flow")[2] == ""
+    assert cli.run("workflow", "runs", "none")[0] == 3
 
 
 def test_strict_is_gradients_own_dialect(cli: Shown, tmp_path: Path) -> None:

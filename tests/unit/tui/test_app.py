@@ -3,98 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from textual.pilot import Pilot
 from textual.widgets import Input, Static
+from textual.widgets.data_table import ColumnKey
 
 from appliance.client import Client
-from appliance.errors import Conflict, DaemonDown
+from tests.unit.tui.fakes import HOSTILE, SIZE, FakeClient, at_rest, item, moment, on, settled, shows, text_of, top
 from tui.app import ApplianceApp
 from tui.dialogs import AskScreen, LogScreen, TextScreen
 from tui.feed import Feed
 from tui.history import HistoryScreen
 from tui.home import Home
 from tui.kinds import KINDS, matches
+from tui.listing import Listing
+from tui.run import RunScreen
 
 pytestmark = pytest.mark.anyio
-
-HOSTILE = "[bold red]x[/"
-SIZE = (120, 40)
-
-
-class FakeClient:
-    """Answers from `rows`, remembers what was asked, and goes down when told."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, list[Any]] = {kind.name: [] for kind in KINDS}
-        self.asked: list[tuple[Any, ...]] = []
-        self.down = False
-        self.refuse = False
-        self.closed = False
-
-    def items(self, kind: str) -> list[Any]:
-        self._alive()
-        return self.rows[kind]
-
-    def status(self) -> Any:
-        self._alive()
-        now = time.time()
-        part = {"name": "engine", "ok": False, "message": f"Docker is away {HOSTILE}"}
-        active = [{"kind": "run", "name": "a.1", "phase": "Running", "message": HOSTILE, "since": now, "url": ""}]
-        broken = [{"name": "b.yaml", "problem": HOSTILE, "declares": [], "updated": now}]
-        return {
-            "version": "1", "url": "http://x", "home": "/h", "started": now - 5, "now": now, "parts": [part],
-            "counts": {"runs": {"Running": 1}}, "active": active, "failed": active, "broken_specs": broken,
-        }  # fmt: skip
-
-    def get(self, kind: str, name: str) -> Any:
-        self._alive()
-        return {"name": name, "note": HOSTILE}
-
-    def act(self, kind: str, name: str, verb: str) -> Any:
-        self.asked.append((verb, kind, name))
-        if self.refuse:
-            raise Conflict(f"no {HOSTILE}", hint="wait")
-        return {"name": "train.2"} if verb in ("resume", "replay") else {}
-
-    def history(self, name: str) -> Any:
-        return []
-
-    def start_run(self, name: str) -> Any:
-        self.asked.append(("run", name))
-        return {"name": f"{name}.1"}
-
-    def access(self, name: str) -> Any:
-        return {"url": "http://x/notebooks/nb/lab?token=t"}
-
-    def delete(self, kind: str, name: str, *, confirm: str) -> None:
-        self.asked.append(("delete", kind, name, confirm))
-
-    def apply(self, text: str, file: str) -> Any:
-        self.asked.append(("apply", text))
-        return [{"kind": "notebook", "name": "nb", "change": "created"}]
-
-    def follow_logs(self, **query: Any) -> Iterator[Any]:
-        yield {"seq": 1, "part": "", "line": HOSTILE}
-        yield {"seq": 2, "part": "job", "line": "two\x1b[2J"}
-
-    def close(self) -> None:
-        self.closed = True
-
-    def _alive(self) -> None:
-        if self.down:
-            raise DaemonDown("the daemon does not answer")
-
-
-def item(name: str, phase: str = "Running") -> dict[str, Any]:
-    return {
-        "name": name, "phase": phase, "created": time.time() - 60, "source": "cli", "problem": "", "message": "",
-        "url": "http://x/y", "status": {}, "id": name,
-    }  # fmt: skip
 
 
 @pytest.fixture
@@ -105,41 +32,6 @@ def client() -> FakeClient:
 @pytest.fixture
 def app(client: FakeClient) -> ApplianceApp:
     return ApplianceApp(Feed(lambda: cast(Client, client)))
-
-
-async def at_rest(pilot: Pilot[None], app: ApplianceApp) -> None:
-    """Until no worker runs; one that another replaced counts as ended."""
-    deadline = time.monotonic() + 10
-    while any(worker.is_running for worker in app.workers):
-        assert time.monotonic() < deadline, f"still at work: {list(app.workers)}"
-        await pilot.pause(0.01)
-    await pilot.pause()
-
-
-async def settled(pilot: Pilot[None], app: ApplianceApp) -> None:
-    app.pulse()
-    await at_rest(pilot, app)
-
-
-async def shows(pilot: Pilot[None], app: ApplianceApp, text: str) -> None:
-    """Toasts take a moment to appear."""
-    deadline = time.monotonic() + 5
-    while text not in text_of(app):
-        assert time.monotonic() < deadline, f"{text!r} is not in\n{text_of(app)}"
-        await pilot.pause(0.02)
-
-
-async def on(pilot: Pilot[None], app: ApplianceApp, kind: str) -> None:
-    await pilot.press(str([found.name for found in KINDS].index(kind) + 2))
-    await settled(pilot, app)
-
-
-def text_of(app: ApplianceApp) -> str:
-    """Everything on the screen, as plain text."""
-    width, height = app.size
-    lines = app.screen._compositor.render_strips()
-    assert len(lines) <= height or width
-    return "\n".join(strip.text for strip in lines)
 
 
 async def test_home_shows_parts_and_what_runs_and_markup_stays_text(app: ApplianceApp) -> None:
@@ -221,7 +113,7 @@ async def test_start_and_stop_act_on_the_row_and_a_refusal_is_told(app: Applianc
 
 
 async def test_a_run_is_resumed_and_replayed_and_the_new_one_is_named(app: ApplianceApp, client: FakeClient) -> None:
-    ended = {"started": time.time() - 50, "finished": time.time()}
+    ended = {"started": time.time() - 50, "finished": time.time(), "cause": "git", "parent": ""}
     client.rows["runs"] = [
         {**item("train.1", "Failed"), **ended, "message": "a: exit code 1"},
         {**item("train.0", "Canceled"), **ended, "message": "canceled"},
@@ -261,8 +153,7 @@ async def test_deleting_data_takes_the_typed_name(app: ApplianceApp, client: Fak
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         await on(pilot, app, "notebooks")
         await pilot.press("D")
-        await pilot.pause()
-        assert isinstance(app.screen, AskScreen)
+        await top(pilot, app, AskScreen)
         await pilot.press(*"wrong", "enter")
         assert client.asked == []
         app.screen.query_one(Input).value = "nb"
@@ -271,17 +162,90 @@ async def test_deleting_data_takes_the_typed_name(app: ApplianceApp, client: Fak
     assert client.asked == [("delete", "notebooks", "nb", "nb")]
 
 
+async def test_a_run_is_deleted_and_the_whole_question_fits(app: ApplianceApp, client: FakeClient) -> None:
+    times = {"started": time.time() - 50, "finished": time.time(), "cause": "git", "parent": ""}
+    client.rows["runs"] = [{**item("train.1"), **times}]
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await on(pilot, app, "runs")
+        await pilot.press("D")
+        await top(pilot, app, AskScreen)
+        assert "Type its name" in text_of(app)
+        app.screen.query_one(Input).value = "train.1"
+        await pilot.press("enter")
+        await shows(pilot, app, "train.1 is gone")
+    assert client.asked == [("delete", "runs", "train.1", "train.1")]
+
+
+async def test_repositories_and_the_next_run_of_a_workflow_are_shown(app: ApplianceApp, client: FakeClient) -> None:
+    soon = time.time() + 3 * 3600 + 60
+    client.rows["workflows"] = [{**item("nightly", "Ready"), "next_run": soon}, {**item("other"), "next_run": None}]
+    status = {"looked": time.time() - 5, "ref": "refs/heads/main", "commit": "a" * 40, "started": ["code.ci.1"]}
+    client.rows["repositories"] = [{**item("code", "Ready"), "status": status}, item("new", "Pending")]
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await on(pilot, app, "workflows")
+        assert "in 3h" in text_of(app)
+        await on(pilot, app, "repositories")
+        shown = text_of(app)
+        assert "main aaaaaaaaaaaa" in shown
+        assert "code.ci.1" in shown
+        assert "9 Repos" in shown
+        await pilot.press("question_mark")
+        await top(pilot, app, TextScreen)
+        assert "9 Repos" in text_of(app)
+
+
+async def test_a_workflow_is_run_and_its_run_is_shown(app: ApplianceApp, client: FakeClient) -> None:
+    client.rows["workflows"] = [{**item("train", "Ready"), "next_run": None}]
+    client.run = {
+        "name": "train.1", "phase": "Pending", "message": "", "started": None, "finished": None, "cause": "manual",
+        "parent": "", "source": "", "jobs": [],
+    }  # fmt: skip
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await on(pilot, app, "workflows")
+        await pilot.press("r")
+        await top(pilot, app, RunScreen)
+        await shows(pilot, app, "run train.1   Pending   not begun   started by: manual")
+    assert client.asked == [("run", "train")]
+
+
+async def test_columns_are_as_wide_as_their_cells_at_once(app: ApplianceApp) -> None:
+    async with app.run_test(size=SIZE, notifications=True):
+        table = app.query_one("#notebooks", Listing).table
+        table.show({"a": ("a" * 30, "Running", "1s", "cli", "日本")})
+        widths = [table.columns[ColumnKey(name)].content_width for name in KINDS[0].columns]
+    assert widths == [30, 7, 3, 6, 6], "and as their headings"
+
+
+async def test_a_long_name_leaves_room_for_what_happened(app: ApplianceApp, client: FakeClient) -> None:
+    event = {"id": 1, "at": 1.0, "kind": "run", "name": "x" * 60, "level": "info", "reason": "Started"}
+    client.rows["events"] = [{**event, "message": "the first job starts"}]
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await on(pilot, app, "events")
+        assert "the first job starts" in text_of(app)
+
+
+async def test_enter_on_a_screen_above_opens_nothing_of_the_list_below(app: ApplianceApp, client: FakeClient) -> None:
+    client.moments = [moment("aa", "manual", None)]
+    client.rows["notebooks"] = [item("nb")]
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await on(pilot, app, "notebooks")
+        await pilot.press("h")
+        await shows(pilot, app, "manual")
+        await pilot.press("enter")
+        await at_rest(pilot, app)
+        assert isinstance(app.screen, HistoryScreen)
+
+
 async def test_logs_are_followed_and_cannot_move_the_cursor(app: ApplianceApp, client: FakeClient) -> None:
     client.rows["notebooks"] = [item("nb")]
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         await on(pilot, app, "notebooks")
         await pilot.press("l")
-        await pilot.pause()
-        assert isinstance(app.screen, LogScreen)
+        await top(pilot, app, LogScreen)
         await at_rest(pilot, app)
         shown = text_of(app)
         assert HOSTILE in shown
-        assert "job | two [2J" in shown
+        assert "job | twored" in shown
         await pilot.press("escape")
         await at_rest(pilot, app)
         assert client.closed
@@ -292,9 +256,7 @@ async def test_opening_shows_the_address_with_its_token(app: ApplianceApp, clien
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         await on(pilot, app, "notebooks")
         await pilot.press("o")
-        await pilot.pause()
-        await pilot.pause()
-        assert isinstance(app.screen, TextScreen)
+        await top(pilot, app, TextScreen)
         assert "lab?token=t" in text_of(app)
 
 
@@ -305,7 +267,7 @@ async def test_a_spec_file_is_applied_and_a_missing_one_told(
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         for path in (tmp_path / "none.yaml", tmp_path / "a.yaml"):
             await pilot.press("a")
-            await pilot.pause()
+            await top(pilot, app, AskScreen)
             app.screen.query_one(Input).value = str(path)
             await pilot.press("enter")
             await at_rest(pilot, app)
@@ -317,11 +279,10 @@ async def test_every_screen_fits_a_small_terminal(app: ApplianceApp, client: Fak
     client.rows["notebooks"] = [item("nb" * 50)]
     async with app.run_test(size=(80, 24)) as pilot:
         for number in range(1, len(KINDS) + 2):
-            await pilot.press(str(number))
+            await pilot.press(str(number % 10))
             await settled(pilot, app)
         await pilot.press("question_mark")
-        await pilot.pause()
-        assert isinstance(app.screen, TextScreen)
+        await top(pilot, app, TextScreen)
 
 
 @pytest.mark.parametrize(

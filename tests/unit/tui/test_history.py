@@ -12,13 +12,13 @@ from textual.pilot import Pilot
 
 from appliance.client import Client
 from appliance.errors import Conflict
+from tests.unit.tui.fakes import DEADLINE_S, HOSTILE, moment
 from tui.dialogs import AskScreen, TextScreen
 from tui.feed import Feed
 from tui.history import HistoryScreen, file_text, size
 
 pytestmark = pytest.mark.anyio
 
-HOSTILE = "[bold red]x[/"
 SIZE = (140, 40)
 
 
@@ -57,13 +57,6 @@ class FakeClient:
         pass
 
 
-def moment(name: str, cause: str, size: int | None, *, message: str = "", held: list[str] | None = None) -> Any:
-    return {
-        "id": name, "cause": cause, "message": message, "created": time.time() - 60, "author": "ann", "subject": "",
-        "bytes": size, "held": held or [],
-    }  # fmt: skip
-
-
 def diff_of(path: str) -> dict[str, Any]:
     hunk = {"before": 1, "after": 1, "lines": ["-old", f"+{HOSTILE}"]}
     cell = {
@@ -97,21 +90,21 @@ def text_of(app: App[None]) -> str:
 
 
 async def shows(pilot: Pilot[None], app: App[None], text: str) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + DEADLINE_S
     while text not in text_of(app):
         assert time.monotonic() < deadline, f"{text!r} is not in\n{text_of(app)}"
         await pilot.pause(0.02)
 
 
 async def asked(pilot: Pilot[None], client: FakeClient, what: tuple[Any, ...]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + DEADLINE_S
     while what not in client.asked:
         assert time.monotonic() < deadline, client.asked
         await pilot.pause(0.02)
 
 
 async def answer(pilot: Pilot[None], app: App[None], *keys: str) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + DEADLINE_S
     while not isinstance(app.screen, AskScreen):
         assert time.monotonic() < deadline
         await pilot.pause(0.02)

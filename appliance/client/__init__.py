@@ -1,0 +1,19 @@
+"""The one HTTP client, over the unix socket or over TCP with the token.
+
+Blocking; not for several threads at once. A stream has a connection of its own, so it may be read beside calls.
+"""
+
+from __future__ import annotations
+
+from appliance.client.backups import Backups
+from appliance.client.datasets import Datasets
+from appliance.client.notebooks import Notebooks
+from appliance.client.records import Records
+from appliance.client.runs import Runs
+from appliance.client.transfer import Transfer
+
+__all__ = ["Client"]
+
+
+class Client(Records, Notebooks, Runs, Datasets, Transfer, Backups):
+    """`socket` for a daemon on this machine, else `url` and `token`. Every method raises ApplianceError."""
