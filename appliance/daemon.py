@@ -47,6 +47,7 @@ from appliance.triggers.triggers import Triggers
 from appliance.vault.secrets import Secrets
 from appliance.watch import Watcher
 from appliance.workflows.controller import RunController
+from appliance.workflows.worth import leave_out
 
 log = logging.getLogger("appliance")
 
@@ -159,6 +160,7 @@ async def _build(settings: Settings, clock: Callable[[], float]) -> House:
         settings=settings,
         instance=instance,
         origin=home.origin(settings),
+        leave_out=leave_out,
     )
     backups = Backups(db, work, settings, on_zfs=isinstance(store, ZfsStore), clock=clock)
     await backups.sweep()

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from appliance import wire
@@ -27,6 +28,7 @@ from appliance.telemetry.types import LogSource
 from appliance.triggers.triggers import Triggers
 from appliance.watch import Watcher
 from appliance.workflows.controller import RunController
+from appliance.workflows.steady import Steady
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,8 @@ class House:
     watcher: Watcher
     room: Room
     triggers: Triggers
+    steady: Steady = field(default_factory=Steady)
+    """Whether the clock is to be believed by what lets go of old things."""
 
     def background(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
         works = {
@@ -183,7 +187,8 @@ class House:
 
     async def _tend_runs(self) -> None:
         while True:
-            await self.runs.tend(self.parts.clock())
+            now = self.parts.clock()
+            await self.runs.tend(now, by_age=self.steady.look(now, time.monotonic()))
             await asyncio.sleep(TEND_S)
 
     async def _watch_space(self) -> None:

@@ -53,6 +53,8 @@ SETTINGS = (
     Setting("keep_cache_days", 7.0, "Days since it was made for which a job's output is given to equal jobs; 0: none."),
     Setting("cache_max_gb", 50.0, "Disk space for such outputs in volumes, in GB; least recently used go first."),
     Setting("keep_capsules_days", 7.0, "Days for which a failed run can be resumed and looked into; 0: never."),
+    Setting("keep_runs", 500, "Newest runs of each workflow that are kept, and any that something names; 0: all."),
+    Setting("keep_events_days", 90.0, "Days for which events are kept; 0: for ever."),
     Setting("reserve_mb", 512, "Disk space kept back for the appliance's own state, in MiB; 0 keeps none."),
 )
 _TABLE = {setting.name: setting for setting in SETTINGS}
@@ -87,6 +89,8 @@ class Settings:
     keep_cache_days: float
     cache_max_gb: float
     keep_capsules_days: float
+    keep_runs: int
+    keep_events_days: float
     reserve_mb: int
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Setting name -> where its value came from: `default`, `config.toml` or the variable."""

@@ -2,7 +2,8 @@
 
 The state is copied while nothing may be destroyed, and from then on its volumes are pinned (`storage.gate`), so
 whatever the copy names is there. What is made meanwhile has no row in it, and a sweep removes it after a restore.
-Logs are copied after the state: a run that has ended there has all its lines.
+Logs are copied after the state: a run that has ended there has all its lines. Volumes that can be made again at any
+time are left out, and the copy forgets them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 import shutil
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +67,25 @@ class Stopped(ApplianceError):
     """Whoever wanted the point has stopped it."""
 
 
-def freeze(store: Store, settings: Settings, point_id: str, stop: threading.Event, *, whole: bool) -> Staged:
+LeaveOut = Callable[[Database, Collection[str]], set[str]]
+"""Of a copy of the state and the volumes that there are, those that are not worth a place in a backup; in the copy
+nothing names them afterwards. Called in a worker thread."""
+
+
+def nothing(copy: Database, volumes: Collection[str]) -> set[str]:
+    """Is left out."""
+    return set()
+
+
+def freeze(
+    store: Store,
+    settings: Settings,
+    point_id: str,
+    stop: threading.Event,
+    *,
+    whole: bool,
+    leave_out: LeaveOut = nothing,
+) -> Staged:
     """Blocking, in one thread. The volumes that are `pinned` stay so for `point_id`, until somebody unpins them.
 
     `whole` freezes every volume; else those that never change again are archived as they are. Once `stop` is set it
@@ -81,7 +100,7 @@ def freeze(store: Store, settings: Settings, point_id: str, stop: threading.Even
         names = in_order(name for name in store.volumes() if not name.startswith(f"{ROOM}/"))
         store.gate.pin(point_id, names)
     try:
-        planned = _read(folder / "state.db", names)
+        planned = _read(folder / "state.db", names, leave_out)
         _freeze(store, [row.name for row in planned if whole or row.live], snapshot_of(point_id), stop)
         _copy_files(settings, folder)
     except BaseException:
@@ -123,9 +142,10 @@ def pinned(planned: Iterable[Planned]) -> list[str]:
     return [row.name for row in planned if not row.name.startswith(PASSING)]
 
 
-def _read(state_file: Path, volumes: Iterable[str]) -> list[Planned]:
+def _read(state_file: Path, volumes: Collection[str], leave_out: LeaveOut) -> list[Planned]:
     db = Database(state_file)
     try:
+        left_out = leave_out(db, volumes)
         moments: dict[str, list[str]] = {}
         for moment in snapshots.every(db.read):
             moments.setdefault(moment.volume, []).append(moment.id)
@@ -135,7 +155,8 @@ def _read(state_file: Path, volumes: Iterable[str]) -> list[Planned]:
         db.close()
     for left in state_file.parent.glob("state.db-*"):
         left.unlink()
-    return [_planned(name, moments.get(name, ()), sealed.get(name, ""), heads) for name in volumes]
+    taken = [name for name in volumes if name not in left_out]
+    return [_planned(name, moments.get(name, ()), sealed.get(name, ""), heads) for name in taken]
 
 
 def _planned(name: str, moments: Collection[str], sealed: str, heads: Collection[str]) -> Planned:

@@ -15,7 +15,7 @@ import anyio
 from appliance.backup import child
 from appliance.backup.archive import Archive, Progress
 from appliance.backup.point import PREFIX, ROOM
-from appliance.backup.stage import Staged, freeze, snapshot_of
+from appliance.backup.stage import LeaveOut, Staged, freeze, nothing, snapshot_of
 from appliance.backup.target import Target
 from appliance.datasets import uses
 from appliance.datasets.datasets import Datasets
@@ -41,7 +41,7 @@ Tell = Callable[[Progress], None]
 
 
 class Work:
-    """`origin` is the appliance's, see `home.origin`."""
+    """`origin` is the appliance's, see `home.origin`; `leave_out` tells which volumes are not worth a backup."""
 
     def __init__(
         self,
@@ -54,7 +54,9 @@ class Work:
         settings: Settings,
         instance: str,
         origin: str,
+        leave_out: LeaveOut = nothing,
     ) -> None:
+        self._leave_out = leave_out
         self._db = db
         self._store = store
         self._workspaces = workspaces
@@ -171,7 +173,10 @@ class Work:
     async def _freeze(self, row: Backup, *, whole: bool) -> Staged:
         """A cancellation waits for the volume that is being frozen, and for no other."""
         stop = threading.Event()
-        freezing = asyncio.ensure_future(in_thread(freeze, self._store, self._settings, row.id, stop, whole=whole))
+        settings, leave_out = self._settings, self._leave_out
+        freezing = asyncio.ensure_future(
+            in_thread(freeze, self._store, settings, row.id, stop, whole=whole, leave_out=leave_out)
+        )
         try:
             return await asyncio.shield(freezing)
         except asyncio.CancelledError:

@@ -69,6 +69,11 @@ class Datasets:
         resource = resources.find_uid(self._db.read, uid)
         name = resource.name if resource else uid
         with self._db.write() as db:
+            if resource and (writers := uses.writers(db, uid)):
+                raise Conflict(
+                    f"dataset {name!r} is in use by {', '.join(writers)}",
+                    hint="wait for its end, or cancel it: `appliance workflow cancel RUN`",
+                )
             rows = versions.every(db, uid)
             used = uses.of_versions(db)
             for row in rows:

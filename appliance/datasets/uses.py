@@ -13,7 +13,9 @@ from typing import Any
 
 from appliance.datasets import finding
 from appliance.datasets.ref import parse_ref
-from appliance.errors import UsageError
+from appliance.errors import SpecError, UsageError
+from appliance.spec.load import parse
+from appliance.spec.models import Workflow
 from appliance.state import capsules, holds, models, resources, runs, versions
 from appliance.state.db import Connection
 from appliance.state.resources import Resource
@@ -42,6 +44,31 @@ def of_versions(db: Connection) -> Mapping[Key, list[str]]:
 def of_model(db: Connection, model_id: str) -> list[str]:
     """Deployments whose replicas are made with this model."""
     return [f"deployment {row.name}" for row in resources.every(db, "deployment") if model_id in _pinned(row)]
+
+
+def writers(db: Connection, dataset: str) -> list[str]:
+    """Jobs of open runs that are going to write a version of the dataset with this uid."""
+    found = []
+    for run in runs.unfinished(db):
+        try:
+            workflow = parse("workflow", run.workflow, run.spec)
+        except SpecError:
+            continue  # it ends with these words at its next look
+        assert isinstance(workflow, Workflow)
+        for job in runs.jobs(db, run.id):
+            outputs = workflow.jobs[job.name].outputs.values() if job.phase not in FINAL_PHASES else ()
+            if dataset in (_named(db, output.ref) for output in outputs if output.type == "dataset"):
+                found.append(f"run {run.workflow}.{run.number}, whose job {job.name} writes to it")
+    return found
+
+
+def _named(db: Connection, ref: str) -> str:
+    """Uid of the dataset; empty: there is none."""
+    try:
+        resource = finding.find(db, parse_ref(ref))
+    except UsageError:
+        return ""
+    return resource.uid if resource else ""
 
 
 def resolve(db: Connection, ref: str) -> Key | None:

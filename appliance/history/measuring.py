@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 KEPT_S = 300.0
 """A report is good for so long."""
+LOW_KEPT_S = 15.0
+"""The same while space is low: what fills the disk may have come since."""
 _KINDS = {"notebook": "workspaces", "dataset": "datasets"}
 
 
@@ -88,7 +90,8 @@ class SpaceReports:
     async def ask(self, *, fresh: bool, wait_s: float) -> Answer:
         """The last report; a new one is begun where it is old, or `fresh`, and waited for up to `wait_s`."""
         running = self._task is not None and not self._task.done()
-        old = self._report is None or self._clock() - self._report.measured >= KEPT_S
+        kept_s = LOW_KEPT_S if self._room.why() else KEPT_S
+        old = self._report is None or self._clock() - self._report.measured >= kept_s
         if not running and (old or fresh):
             self._progress = Progress(0, 0)
             self._task = asyncio.create_task(self._measure(), name="space report")

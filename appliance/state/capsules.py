@@ -85,15 +85,21 @@ def expire(db: Connection, before: float) -> int:
     return db.execute("DELETE FROM capsules WHERE created < ?", (before,)).rowcount
 
 
-def thin(db: Connection, most: int) -> int:
-    """Remove all but the newest ones of each workflow, so many of them. How many those were."""
-    return db.execute(
-        "DELETE FROM capsules WHERE rowid IN (SELECT id FROM ("
-        "SELECT capsules.rowid AS id, row_number() OVER"
-        " (PARTITION BY runs.workflow_uid ORDER BY capsules.created DESC, capsules.rowid DESC) AS place"
-        " FROM capsules JOIN runs ON runs.id = capsules.run) WHERE place > ?)",
-        (most,),
-    ).rowcount
+def by_workflow(db: Connection) -> dict[str, list[tuple[str, int]]]:
+    """Uid of each workflow -> its runs that have any, by id, and how many: the run that was added to last first."""
+    rows = db.execute(
+        "SELECT runs.workflow_uid, capsules.run, count(*) AS n FROM capsules JOIN runs ON runs.id = capsules.run"
+        " GROUP BY capsules.run ORDER BY max(capsules.created) DESC, max(capsules.rowid) DESC"
+    )
+    found: dict[str, list[tuple[str, int]]] = {}
+    for row in rows:
+        found.setdefault(row["workflow_uid"], []).append((row["run"], row["n"]))
+    return found
+
+
+def remove_of(db: Connection, run: str) -> int:
+    """All of one run. How many those were."""
+    return db.execute("DELETE FROM capsules WHERE run = ?", (run,)).rowcount
 
 
 def _capsule(row: Row) -> Capsule:

@@ -57,5 +57,12 @@ def last(db: Connection, kind: str, name: str, reason: str) -> Event | None:
     return _event(row) if row else None
 
 
+def expire(db: Connection, before: float, limit: int) -> int:
+    """Remove what happened before that time, the oldest first, at most `limit` of them. How many those were."""
+    return db.execute(
+        "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at < ? ORDER BY at LIMIT ?)", (before, limit)
+    ).rowcount
+
+
 def _event(row: Row) -> Event:
     return Event(**{key: row[key] for key in row.keys()})  # noqa: SIM118 -- a Row iterates over values

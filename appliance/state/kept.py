@@ -90,6 +90,17 @@ def documents(db: Connection, text: str = "", *, but: str = "") -> list[dict[str
     return [json.loads(row[key]) for row in rows for key in ("inputs", "outputs", "pins")]
 
 
+def given(db: Connection, text: str) -> list[tuple[str, dict[str, Any]]]:
+    """Run, by id, and the inputs, outputs and pins with `text` in them of its jobs: of runs that are open or kept."""
+    rows = db.execute(
+        "SELECT run, inputs, outputs, pins FROM jobs WHERE run IN"
+        " (SELECT id FROM runs WHERE finished IS NULL UNION SELECT id FROM runs WHERE kept)"
+        " AND instr(inputs || outputs || pins, ?) ORDER BY rowid",
+        (text,),
+    )
+    return [(row["run"], json.loads(row[key])) for row in rows for key in ("inputs", "outputs", "pins")]
+
+
 def ids(db: Connection) -> list[str]:
     """Of the runs that are over and kept to be resumed."""
     return [row["id"] for row in db.execute("SELECT id FROM runs WHERE kept")]

@@ -33,7 +33,18 @@ def m003_workflows(db: sqlite3.Connection) -> None:
             db.execute(statement)
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_initial, m002_history, m003_workflows)
+def m004_keeping(db: sqlite3.Connection) -> None:
+    for statement in _KEEPING.split(";"):
+        if statement.strip():
+            db.execute(statement)
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    m001_initial,
+    m002_history,
+    m003_workflows,
+    m004_keeping,
+)
 
 
 def migrate(db: sqlite3.Connection) -> None:
@@ -249,4 +260,16 @@ CREATE TABLE trigger_marks (
     updated REAL NOT NULL,
     PRIMARY KEY (subject, trigger)
 )
+"""
+
+_KEEPING = """
+CREATE TABLE run_numbers (
+    workflow TEXT PRIMARY KEY,
+    last INTEGER NOT NULL
+);
+INSERT INTO run_numbers (workflow, last) SELECT workflow, max(number) FROM runs GROUP BY workflow;
+CREATE INDEX runs_by_parent ON runs (parent) WHERE parent != '';
+CREATE INDEX versions_by_run ON versions (run) WHERE run != '';
+CREATE INDEX models_by_run ON models (run) WHERE run != '';
+CREATE INDEX events_by_time ON events (at)
 """

@@ -66,6 +66,12 @@ def of_dataset(db: Connection, dataset: str) -> list[Model]:
     return [_model(row) for row in rows]
 
 
+def of_run(db: Connection, run: str) -> list[Model]:
+    """What the jobs of a run have registered, oldest first."""
+    rows = db.execute("SELECT * FROM models WHERE run = ? AND run != '' ORDER BY created, rowid", (run,))
+    return [_model(row) for row in rows]
+
+
 def remove(db: Connection, model_id: str) -> bool:
     return db.execute("DELETE FROM models WHERE id = ?", (model_id,)).rowcount == 1
 

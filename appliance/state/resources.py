@@ -116,6 +116,17 @@ def put(
     return get(db, kind, name), change
 
 
+def renew(db: Connection, uid: str, *, source: str, now: float, status: Json) -> None:
+    """Another generation of the same spec, and the status document that it begins with."""
+    db.execute(
+        "UPDATE resources SET generation = generation + 1, updated = ?, status = ? WHERE uid = ?",
+        (now, json.dumps(status), uid),
+    )
+    db.execute(
+        "INSERT INTO revisions SELECT uid, generation, spec, ?, ? FROM resources WHERE uid = ?", (source, now, uid)
+    )
+
+
 def set_desired(db: Connection, uid: str, desired: str, *, now: float) -> None:
     db.execute("UPDATE resources SET desired = ?, updated = ? WHERE uid = ?", (desired, now, uid))
 

@@ -51,6 +51,19 @@ def forget(db: Connection, entry: Entry) -> bool:
     return done.rowcount == 1
 
 
+def forget_run(db: Connection, run: str) -> int:
+    """All that jobs of this run have made. How many those were."""
+    return db.execute("DELETE FROM step_cache WHERE run = ?", (run,)).rowcount
+
+
+def forget_volumes(db: Connection) -> int:
+    """All whose outputs have a volume among them. How many those were."""
+    return db.execute(
+        "DELETE FROM step_cache WHERE rowid IN (SELECT step_cache.rowid FROM step_cache JOIN jobs"
+        " ON jobs.run = step_cache.run AND jobs.name = step_cache.job WHERE instr(jobs.outputs, '\"volume\"'))"
+    ).rowcount
+
+
 def expire(db: Connection, before: float) -> int:
     """Forget what was made before that time, however often it was used. How many those were."""
     return db.execute("DELETE FROM step_cache WHERE created < ?", (before,)).rowcount

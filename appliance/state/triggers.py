@@ -54,6 +54,15 @@ def of(db: Connection, subject: str, prefix: str = "") -> dict[str, str]:
     return {row["trigger"]: row["mark"] for row in rows}
 
 
+def names(db: Connection, subject: str, *, but: Iterable[str] = ()) -> list[str]:
+    """What is marked, less what begins with one of `but`: those may be many."""
+    prefixes = list(but)
+    unwanted = "".join(" AND substr(trigger, 1, ?) <> ?" for _ in prefixes)
+    values = [value for prefix in prefixes for value in (len(prefix), prefix)]
+    rows = db.execute(f"SELECT trigger FROM trigger_marks WHERE subject = ?{unwanted}", (subject, *values))
+    return [row["trigger"] for row in rows]
+
+
 def put(db: Connection, subject: str, trigger: str, mark: str, *, now: float) -> None:
     put_all(db, subject, {trigger: mark}, now=now)
 

@@ -32,6 +32,8 @@ LINES = 200
 """Of the log."""
 LARGEST_COPY = 2 << 30
 """Bytes of a dataset output that are taken over where that means to copy them."""
+CAPSULE_RUNS = 20
+"""Runs of one workflow of which there are capsules: the newest ones, each with all of its own."""
 _MOMENT = "capsule"
 """Another name than the volume's own snapshot: it goes over to that volume when the version is dropped."""
 
@@ -70,7 +72,8 @@ def find(db: Connection, run: Run, job: str) -> Capsule:
     runs.job(db, run.id, job)
     raise NotFound(
         f"nothing is kept of job {job} of {actions.subject(run)}",
-        hint="of a job that failed everything is kept for a while (setting keep_capsules_days)",
+        hint="of a job that failed everything is kept for a while (setting keep_capsules_days), less long where disk "
+        f"space is low, and of the newest {CAPSULE_RUNS} failed runs of a workflow",
     )
 
 

@@ -5,8 +5,8 @@ that no row needs any more go afterwards, now or at the next sweep. The rows are
 
     step_cache              the outputs that equal jobs are given; for `keep_cache_days` after they were made, and as
                             long as all of them fit into `cache_max_gb`: the least recently used go first
-    capsules                inputs, folders and what was written of a failed job; for `keep_capsules_days`, of each
-                            workflow the newest ones
+    capsules                inputs, folders and what was written of a failed job; for `keep_capsules_days`, of the
+                            newest runs of each workflow that have any
     runs.kept               all outputs of a failed run, so that it can be resumed; for `keep_capsules_days`
     jobs' documents         of runs that are not over, or are kept themselves: volumes of whatever run they name
 
@@ -29,6 +29,7 @@ from appliance.storage.scratch import ROOM, shared_name, volume_name
 from appliance.storage.threads import in_thread
 from appliance.workflows import actions, exchange
 from appliance.workflows.board import BLOCKING_PHASES
+from appliance.workflows.capsule import CAPSULE_RUNS
 from appliance.workflows.inputs import Document, leaves
 from appliance.workflows.rooms import Rooms
 
@@ -36,8 +37,8 @@ log = logging.getLogger(__name__)
 
 DAY_S = 86_400.0
 GIGABYTE = 1_000_000_000
-CAPSULES = 20
-"""Of one workflow."""
+CAPSULES = 2000
+"""Of one workflow, but its newest run has all of its own: a matrix may fail in a thousand jobs, every time."""
 LOW = "disk space is low"
 
 
@@ -50,16 +51,20 @@ async def settle(rooms: Rooms, run: Run) -> None:
     await rooms.scratch.destroy_run(run.id, keep=needed(rooms.db.read, run.id))
 
 
-async def tend(rooms: Rooms, now: float) -> None:
-    """Drop what is too old, too large, or too much for a disk that is nearly full, and destroy what nobody needs."""
+async def tend(rooms: Rooms, now: float, *, by_age: bool = True) -> None:
+    """Drop what is too old, too large, or too much for a disk that is nearly full, and destroy what nobody needs.
+
+    Without `by_age` the clock is not trusted, and nothing counts as old.
+    """
     settings, db = rooms.settings, rooms.db
     if rooms.opening:
         return  # a copy of half a volume would look whole; the next look does it
     with db.write() as transaction:
-        gone = step_cache.expire(transaction, now - settings.keep_cache_days * DAY_S)
-        gone += capsules.expire(transaction, now - settings.keep_capsules_days * DAY_S)
-        gone += capsules.thin(transaction, CAPSULES)
-        gone += kept.let_go(transaction, now - settings.keep_capsules_days * DAY_S)
+        gone = sum(capsules.remove_of(transaction, run) for run in _crowded(transaction))
+        if by_age:
+            gone += step_cache.expire(transaction, now - settings.keep_cache_days * DAY_S)
+            gone += capsules.expire(transaction, now - settings.keep_capsules_days * DAY_S)
+            gone += kept.let_go(transaction, now - settings.keep_capsules_days * DAY_S)
     if gone:
         log.info("%d entries of the step cache, capsules and failed runs are let go: too old, or too many", gone)
     for entry in step_cache.unmeasured(db.read):
@@ -96,6 +101,17 @@ def kept_runs(db: Connection) -> list[str]:
     return sorted(found.union(document["run"] for document in _volumes(given)))
 
 
+def readers(db: Connection, run: str) -> list[Run]:
+    """Other runs that were given volumes of this one, and are not over or kept; also for a capsule of theirs."""
+    held = [(capsule.run, capsule.inputs) for capsule in capsules.every(db, run=run, or_naming=True)]
+    found = {
+        other
+        for other, documents in (*kept.given(db, run), *held)
+        if other != run and any(document["run"] == run for document in _volumes([documents]))
+    }
+    return sorted((runs.head(db, other) for other in found), key=lambda other: (other.created, other.number))
+
+
 def needed(db: Connection, run: str = "") -> set[str]:
     """Names of the volumes of this run, which is over or about to be, that stay; without a run, of all runs."""
     given = kept.documents(db, run, but=run) + step_cache.volumes(db, run)
@@ -104,6 +120,16 @@ def needed(db: Connection, run: str = "") -> set[str]:
         found |= _of_capsule(capsule)
     found |= _names(given)
     return {name for name in found if not run or name.split("/")[1] == run}
+
+
+def _crowded(db: Connection) -> Iterator[str]:
+    """Runs, by id, whose capsules go because newer runs of their workflow have some."""
+    for found in capsules.by_workflow(db).values():
+        total = 0
+        for place, (run, count) in enumerate(found):
+            total += count
+            if place and (place >= CAPSULE_RUNS or total > CAPSULES):
+                yield run
 
 
 def _of_capsule(capsule: Held) -> set[str]:

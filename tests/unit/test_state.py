@@ -87,6 +87,47 @@ def test_runs_are_numbered_within_their_workflow(db: Database) -> None:
     assert [run.number for run in runs.newest(db.read)] == [3, 2, 1]
 
 
+def test_the_number_of_a_run_that_was_removed_is_not_given_again(db: Database) -> None:
+    made = [new_run(db) for _ in range(3)]
+    with db.write() as transaction:
+        for run in made:
+            assert not runs.remove(transaction, run.id)  # it is not over
+            runs.set_phase(transaction, run.id, "Succeeded", finished=NOW)
+            assert runs.remove(transaction, run.id)
+    assert runs.newest(db.read) == []
+    assert new_run(db).number == 4
+
+
+def test_a_run_that_comes_to_nothing_takes_no_number(db: Database) -> None:
+    with pytest.raises(RuntimeError), db.write():  # noqa: PT012 -- the block is the transaction
+        new_run(db)
+        raise RuntimeError
+    assert new_run(db).number == 1
+
+
+def test_numbers_go_on_from_a_file_of_an_older_appliance(tmp_path: Path) -> None:
+    """Which told the next one by the runs that there were."""
+    path = tmp_path / "state.db"
+    raw = sqlite3.connect(path)
+    for migration in MIGRATIONS[:3]:
+        migration(raw)
+    raw.execute("PRAGMA user_version = 3")
+    for number, workflow, uid in ((1, "train", "a"), (7, "train", "b"), (2, "other", "c")):
+        raw.execute(
+            "INSERT INTO runs (id, number, workflow_uid, workflow, spec, inputs, phase, created)"
+            " VALUES (?, ?, ?, ?, '{}', '{}', 'Succeeded', ?)",
+            (f"{workflow}{number}", number, uid, workflow, NOW),
+        )
+    raw.commit()
+    raw.close()
+    db = Database(path)
+    try:
+        assert new_run(db).number == 8
+        assert len(runs.newest(db.read)) == 4
+    finally:
+        db.close()
+
+
 def test_a_job_moves_only_from_the_phase_that_was_read(db: Database) -> None:
     run = new_run(db)
     with db.write() as transaction:

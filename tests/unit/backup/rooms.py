@@ -24,6 +24,7 @@ from appliance.storage.open import open_store
 from appliance.storage.zfs.store import ZfsStore
 from appliance.telemetry.telemetry import Telemetry
 from appliance.vault.secrets import Secrets
+from appliance.workflows.worth import leave_out
 from tests.unit.storage.trees import describe
 
 
@@ -86,6 +87,7 @@ async def opened(home: Path, environ: dict[str, str], clock: Callable[[], float]
             settings=settings,
             instance=homes.instance_id(settings),
             origin=homes.origin(settings),
+            leave_out=leave_out,
         )
         backups = Backups(db, work, settings, on_zfs=isinstance(store, ZfsStore), clock=clock)
         await telemetry.start()

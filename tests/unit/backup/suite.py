@@ -14,8 +14,11 @@ import pytest
 from appliance.backup.point import PREFIX
 from appliance.errors import Conflict, NotFound
 from appliance.history.retention import Policy
-from appliance.state import holds
+from appliance.state import capsules, holds, kept, runs, step_cache
+from appliance.state.capsules import Capsule
 from appliance.storage.base import Store
+from appliance.storage.scratch import DONE, volume_name
+from appliance.workflows import exchange, keeping
 from tests.unit.backup.rooms import Rooms, opened, restored
 from tests.unit.storage.trees import fill, set_xattrs
 
@@ -67,6 +70,28 @@ async def live(rooms: Rooms) -> None:
     await rooms.datasets.put("data", source)
     rooms.secrets.set("TOKEN", "s3cr3t-value")
     (rooms.settings.specs_dir / "kept.yaml").write_text("kind: dataset\nname: data\n")
+
+
+def begun(rooms: Rooms, workflow: str, *, over: bool = False) -> runs.Run:
+    """A run with the jobs `train` and `use`."""
+    with rooms.db.write() as db:
+        jobs = ("train", "use")
+        run = runs.create(db, workflow_uid=workflow, workflow=workflow, spec={}, inputs={}, jobs=jobs, now=1.0)
+        if over:
+            runs.set_phase(db, run.id, "Failed", finished=2.0)
+    return run
+
+
+def makes(rooms: Rooms, run: runs.Run) -> str:
+    """The volume that its job `train` has made, which `use` was given."""
+    document = {"model": {"type": "volume", "run": run.id, "job": "train", "output": "model"}}
+    volume = volume_name(run.id, "train", "model")
+    (rooms.store.create(volume) / "model").write_text(run.workflow)
+    rooms.store.snapshot(volume, DONE)
+    with rooms.db.write() as db:
+        runs.move_job(db, run.id, "train", "Pending", "Succeeded", outputs=document)
+        runs.move_job(db, run.id, "use", "Pending", "Failed", inputs=document)
+    return volume
 
 
 def leftovers(store: Store) -> list[str]:
@@ -186,6 +211,38 @@ class BackupSuite:
         await anyio.to_thread.run_sync(restored, places.new_home, places.target, places.restored, ids[2])
         async with opened(places.new_home, places.restored) as again:
             assert await again.everything() == before
+
+    async def test_what_failed_comes_back_and_what_the_cache_held_is_left_out(
+        self, rooms: Rooms, places: Places
+    ) -> None:
+        """No row of the restored home names a volume that is not there."""
+        cached, resumable, opened_up, open_still, words = (
+            begun(rooms, name, over=name != "open") for name in ("cached", "kept", "capsule", "open", "words")
+        )
+        gone, *there = (makes(rooms, run) for run in (cached, resumable, opened_up, open_still))
+        with rooms.db.write() as db:
+            kept.keep(db, resumable.id, True)
+            given = runs.job(db, opened_up.id, "use").inputs
+            capsules.put(db, Capsule(opened_up.id, "use", 2.0, "Failed", [], given, {}))
+            for run in (cached, resumable, words):
+                step_cache.put(db, f"key of {run.workflow}", run.id, "train", now=2.0)
+        folders = volume_name(opened_up.id, "use", exchange.VOLUME)
+        rooms.store.create(folders)
+        rooms.store.create("runs/unknown/train/out-model")
+        ended = await rooms.back_up(places.target)
+        assert ended.phase == "Succeeded", ended.message
+        assert gone in rooms.store.volumes("runs"), "here all is as it was"
+        assert len(step_cache.every(rooms.db.read)) == 3
+        await anyio.to_thread.run_sync(restored, places.new_home, places.target, places.restored)
+        async with opened(places.new_home, places.restored) as again:
+            found = again.store.volumes("runs")
+            assert sorted(found) == sorted([*there, folders])
+            for volume, run in zip(there, (resumable, opened_up, open_still), strict=True):
+                assert (again.store.path(volume) / "model").read_text() == run.workflow
+                assert DONE in again.store.snapshots(volume), "it can be given to a job"
+            assert keeping.needed(again.db.read) == set(found)
+            assert [entry.run for entry in step_cache.every(again.db.read)] == [words.id]
+            assert len(runs.names(again.db.read)) == 5
 
 
 def tree_of(root: Path) -> dict[str, Any]:

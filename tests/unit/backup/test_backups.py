@@ -19,8 +19,9 @@ from appliance.backup.target import Target
 from appliance.errors import ApplianceError, Conflict, NotFound, UsageError
 from appliance.state import backups, holds
 from appliance.state.backups import Backup
+from appliance.storage.scratch import volume_name
 from tests.unit.backup.rooms import Rooms, opened, restored
-from tests.unit.backup.suite import BackupSuite, Places, leftovers, live, tree_of
+from tests.unit.backup.suite import BackupSuite, Places, begun, leftovers, live, tree_of
 
 pytestmark = pytest.mark.anyio
 
@@ -275,21 +276,22 @@ async def test_a_backup_that_somebody_has_forged_is_refused(rooms: Rooms, places
 async def test_a_run_that_ends_meanwhile_takes_its_volumes_along(
     rooms: Rooms, places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (rooms.store.create("runs/r1/train/out-model") / "model").write_text("half trained")
-    (rooms.store.create("runs/r2/train/out-model") / "model").write_text("half trained")
+    first, second = (volume_name(begun(rooms, "flow").id, "train", "model") for _ in range(2))
+    for volume in (first, second):
+        (rooms.store.create(volume) / "model").write_text("half trained")
     put = Target.known
 
     def known(self: Target) -> object:
-        rooms.store.destroy("runs/r1/train/out-model")
+        rooms.store.destroy(first)
         return put(self)
 
     monkeypatch.setattr(Target, "known", known)
     ended = await rooms.back_up(places.target)
     assert ended.phase == "Succeeded", ended.message
     done = await anyio.to_thread.run_sync(restored, places.new_home, places.target, {})
-    assert any("runs/r1" in note for note in done.notes)
+    assert any(first in note for note in done.notes)
     async with opened(places.new_home, {}) as again:
-        assert again.store.volumes("runs") == ["runs/r2/train/out-model"]
+        assert again.store.volumes("runs") == [second]
 
 
 async def test_pruning_keeps_what_the_points_that_stay_need(rooms: Rooms, places: Places) -> None:

@@ -195,7 +195,9 @@ def build(root: Path, tree: Tree) -> None:
         path.write_bytes(data)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(history=st.lists(_trees, min_size=2, max_size=4))
 def test_a_history_is_made_again_moment_by_moment(tmp_path: Path, target: Target, history: list[Tree]) -> None:
     again, before = made(tmp_path), ""

@@ -84,6 +84,33 @@ async def test_a_version_nobody_needs_is_removed_with_its_tags(
         datasets.resolve(f"d:{first.version}")
 
 
+async def test_a_dataset_that_a_job_is_going_to_write_to_stays(datasets: Datasets, db: Database) -> None:
+    dataset = datasets.create("out")
+    declared = {
+        "uses": "container@v1",
+        "with": {"image": "i"},
+        "outputs": {"made": {"type": "dataset", "with": {"ref": "out"}}},
+        "strategy": {"matrix": {"LR": ["1", "2"]}},
+    }
+    with db.write() as transaction:
+        run = runs.create(
+            transaction,
+            workflow_uid="w",
+            workflow="flow",
+            spec={"jobs": {"train": declared}},
+            inputs={},
+            jobs=["train-1", "train-2"],
+            now=1.0,
+        )
+    start_job(db, run, "train-1", {}, phase="Succeeded")
+    with pytest.raises(Conflict, match=r"in use by run flow\.1, whose job train-2 writes to it"):
+        await datasets.destroy(dataset.uid)
+    start_job(db, run, "train-2", {}, phase="Failed")
+    await datasets.destroy(dataset.uid)
+    with pytest.raises(NotFound):
+        datasets.get("out")
+
+
 async def test_an_open_run_holds_what_it_was_given_and_what_it_has_made(datasets: Datasets, db: Database) -> None:
     given = await written(datasets, "in", "data")
     run = begin_run(db, inputs={"data": {"type": "dataset", "ref": "in", "id": f"in:{given.version}"}})

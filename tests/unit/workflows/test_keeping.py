@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from appliance.datasets import uses
-from appliance.errors import NoSpace, StorageError
+from appliance.errors import NoSpace, NotFound, StorageError
 from appliance.settings import load as load_settings
 from appliance.state import capsules, events, runs, step_cache
 from appliance.workflows import again, capsule, keeping
@@ -227,18 +227,67 @@ async def test_what_two_failed_runs_need_goes_after_both(bench: Bench, clock: Cl
     assert capsules.every(bench.db.read) == []
 
 
-async def test_a_workflow_has_no_more_than_its_newest_capsules(
+async def test_capsules_are_of_the_newest_runs_of_each_workflow_that_have_any(
     bench: Bench, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeping, "CAPSULES", 2)
+    monkeypatch.setattr(keeping, "CAPSULE_RUNS", 2)
     made = []
     for name in ("flow", "other", "flow", "flow", "other"):
         clock.now += 1
         made.append(await fails(bench, name))
+    await done(bench, "flow")
     await bench.controller.tend(clock.now)
     found = {capsule.run for capsule in capsules.every(bench.db.read)}
     assert found == {run.id for run in made[1:]}
+    with pytest.raises(NotFound) as caught:
+        capsule.find(bench.db.read, made[0], "bad")
+    assert "of the newest 20 failed runs of a workflow" in caught.value.hint
     assert bench.leftovers() == []
+
+
+async def matrix(bench: Bench, jobs: int) -> runs.Run:
+    """All of its jobs fail."""
+    names = [f"job{number}" for number in range(jobs)]
+    body = {name: lambda inside: 1 for name in names}
+    run = bench.submit(flow(**{name: script() for name in names}), body=body)
+    await bench.settle()
+    return run
+
+
+async def test_a_matrix_that_fails_has_a_capsule_of_each_of_its_jobs(bench: Bench, clock: Clock) -> None:
+    run = await matrix(bench, 30)
+    await bench.controller.tend(clock.now)
+    assert {capsule.job for capsule in capsules.every(bench.db.read, run=run.id)} == set(bench.jobs(run))
+
+
+async def test_of_many_capsules_whole_runs_go_the_newest_never(
+    bench: Bench, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "CAPSULES", 8)
+    left = []
+    for jobs in (3, 4, 2, 5, 9, 1):
+        clock.now += 1
+        await matrix(bench, jobs)
+        await bench.controller.tend(clock.now)
+        held = [capsule.run for capsule in capsules.every(bench.db.read)]
+        left.append([held.count(run) for run in dict.fromkeys(held)])
+    assert left == [[3], [4, 3], [2, 4], [5, 2], [9], [1]]
+
+
+async def test_nothing_is_old_by_a_clock_that_is_not_trusted(bench: Bench, clock: Clock) -> None:
+    cached = await done(bench, "one")
+    failed = await fails(bench, "two")
+    there = bench.store.volumes("runs")
+    clock.now += 9_000 * DAY
+    await bench.controller.tend(clock.now, by_age=False)
+    assert bench.store.volumes("runs") == there
+    assert bench.run(failed).kept
+    assert {entry.run for entry in step_cache.every(bench.db.read)} == {cached.id}
+    bench.no_room = "waits for disk space"  # what is too much goes all the same
+    await bench.controller.tend(clock.now, by_age=False)
+    assert step_cache.every(bench.db.read) == []
+    await bench.controller.tend(clock.now)
+    assert bench.store.volumes("runs") == []
 
 
 async def test_what_stays_is_told_without_reading_a_log(bench: Bench) -> None:
