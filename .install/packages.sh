@@ -14,6 +14,8 @@ packages_for() { # packages_for NEED: all words are needed; a|b: the first that 
     zfs:apt) echo zfsutils-linux ;;
     zfs:dnf) echo zfs ;;
     zfs:pacman) echo zfs-utils ;;
+    sshd:pacman) echo openssh ;;
+    sshd:*) echo openssh-server ;;
     gpu:*) echo nvidia-container-toolkit ;;
     *) echo "$1" ;;
   esac
@@ -113,6 +115,7 @@ step_packages() { # step_packages run|test
   fi
   if [[ $1 == test ]]; then wish_zfs_for_tests; else wish_hardware; fi
   install_booked
+  [[ $1 != test ]] || install_sshd_for_tests
   note_new_haproxy
   ! have haproxy || at_least 2.6 "$(haproxy_version)" ||
     degraded "HAProxy $(haproxy_version) is too old for the front door" 'install HAProxy 2.6 or newer'
@@ -156,6 +159,21 @@ wish_zfs_for_tests() {
     wish zfs-fuse 'tests of the ZFS store' 'none: those tests are skipped'
   else
     note 'ZFS does not work here: its tests are skipped'
+  fi
+}
+
+install_sshd_for_tests() { # by itself, since nothing else depends on it; never where it would start as a service
+  ((SIMULATED)) && [[ $FAMILY == apt ]] && would 'add openssh-server where that starts no service (tests of git over SSH)'
+  ((SIMULATED)) && return
+  if have sshd || [[ -x /usr/sbin/sshd ]]; then return; fi
+  local command=() skipped='no sshd here: tests of git over SSH are skipped'
+  if systemd_runs || ((EUID != 0)) || [[ -z $FAMILY ]]; then note "$skipped" && return; fi
+  if ((DRY_RUN)); then would "run $(install_command) $(packages_for sshd)" && return; fi
+  read -ra command <<<"$(install_command)"
+  if run env DEBIAN_FRONTEND=noninteractive "${command[@]}" "$(packages_for sshd)"; then
+    ok 'installed an sshd for the tests of git over SSH'
+  else
+    note "$skipped"
   fi
 }
 

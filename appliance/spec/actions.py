@@ -39,13 +39,12 @@ Outputs = Mapping[str, Output]
 def read_action(job: Fields, inputs: Inputs, outputs: Outputs) -> Action | None:
     """None: there is no action to read, which is noted."""
     uses = job.text("uses", required=True, hint="such as `uses: script@v1`")
-    parameters = job.map("with", required=bool(uses), hint="the action's parameters")
-    if not uses or parameters is None:
-        return None
     reader = _READERS.get(uses)
-    if reader is None:
+    parameters = job.map("with", required=reader is not None, hint="the action's parameters")
+    if uses and reader is None:
         known = ", ".join(_READERS)
         job.error("uses", f"{quoted(uses)} is no action", job.problems.nearest(uses, _READERS) or f"there are {known}")
+    if reader is None or parameters is None:
         return None
     if uses in OWN:
         job.extension("uses", OWN[uses])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from appliance.spec import address
 from appliance.spec.models import Alias
 from appliance.spec.names import NAME, PART
 from appliance.spec.problems import Mark, Problems, quoted
@@ -15,7 +16,6 @@ _SECRET = re.compile(r"secret:(.*)", re.IGNORECASE | re.DOTALL)
 SECRET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _IMAGE = re.compile(r"[^\s-]\S{0,511}")
 _VARIABLE = re.compile(r"\$\{?[A-Za-z_]")
-_GIT_ADDRESS = re.compile(r"(?:https?|git)://[^\s/]+/\S+")
 _GIT_REF = re.compile(r"[^-\s\x00-\x20\x7f~^:?*\[\\][^\s\x00-\x20\x7f~^:?*\[\\]*")
 _PATTERN = re.compile(r"[^-!\s\x00-\x20\x7f~^:][^\s\x00-\x20\x7f~^:]{0,254}")
 _EXPRESSION = re.compile(r"\$\{\{.*?\}\}", re.DOTALL)
@@ -116,9 +116,10 @@ def check_git_url(text: str, mark: Mark, path: str, problems: Problems) -> None:
         return
     if _VARIABLE.search(text) and not text.startswith("-") and text.isprintable():
         return
-    if not _GIT_ADDRESS.fullmatch(text) or not text.isprintable():
+    found = address.parse(text)
+    if not found or found.way not in ("http", "git") or not found.path.strip("/") or not text.isprintable():
         problems.error(mark, path, f"{quoted(text)} is not a git address over https", f"https://..., or {EVENT_URL}")
-    elif "@" in text.split("/")[2] and ":" in text.split("/")[2].partition("@")[0]:
+    elif found.password:
         problems.warn(mark, path, "has a password in it, which everyone who reads the file sees", "use `password`")
 
 

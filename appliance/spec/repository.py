@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from appliance.spec import address
 from appliance.spec.fields import Fields, read_text
 from appliance.spec.models import Repository
 from appliance.spec.names import NAME, NAME_RULE
@@ -16,8 +17,6 @@ from appliance.spec.tree import Node
 INTERVAL_S = 60.0
 LEAST_INTERVAL_S = 5.0
 MOST_INTERVAL_S = 7 * 86_400.0
-_SSH = re.compile(r"ssh://[A-Za-z0-9][^\s/]*/\S+|[A-Za-z0-9][\w.-]*@[A-Za-z0-9][\w.-]*:(?!/?/)[^\s-]\S*", re.ASCII)
-_LOCAL = re.compile(r"(?:file://)?(/.*)", re.DOTALL)
 _HINTS = {
     "branches": "each workflow in it says what it starts on: `on: {github: {branches: ...}}`",
     "branch": "each workflow in it says what it starts on: `on: {github: {branches: ...}}`",
@@ -72,8 +71,10 @@ def _url(top: Fields) -> str:
     node = top.node("url")
     if node is None or not url:
         return url
-    if local := _LOCAL.fullmatch(url):
-        if not local[1].isprintable() or {".", ".."} & set(local[1].split("/")) or not local[1].strip("/"):
+    found = address.parse(url)
+    if url.startswith(("/", "file:")):
+        path = found.path if found else ""
+        if not path.isprintable() or {".", ".."} & set(path.split("/")) or not path.strip("/"):
             top.error("url", f"{quoted(url)} is not the path of a repository", "an absolute path without `..`")
     elif url.startswith("context.") or "$" in url:
         top.error("url", f"{quoted(url)} is no address", "only a job's checkout has an event and variables")
@@ -81,6 +82,6 @@ def _url(top: Fields) -> str:
         top.error(
             "url", f"{quoted(url)} is not polled: nothing proves who answers over git://", "use https:// or ssh://"
         )
-    elif not _SSH.fullmatch(url):
+    elif found is None or found.way != "ssh" or found.password or not found.path.strip("/"):
         check_git_url(url, node.mark, "url", top.problems)
     return url

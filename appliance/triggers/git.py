@@ -22,10 +22,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.errors import ApplianceError, UsageError
+from appliance.spec import address
+from appliance.spec.address import Address
 from appliance.storage.argv import program_path
-from appliance.triggers import address, programs
-from appliance.triggers.address import Address
+from appliance.triggers import programs
 from appliance.triggers.programs import Answer, TooMuch, User
+from appliance.workflows import local
+from appliance.workflows.checkout import DEFAULT_USER
 
 FOLDER = ".gradient/workflows/"
 SUFFIXES = (".yaml", ".yml")
@@ -37,8 +40,6 @@ LARGEST_SPEC = 1 << 20
 LIST_S = 30.0
 FETCH_S = 180.0
 READ_S = 20.0
-DEFAULT_USER = "x-access-token"
-"""Goes with a token where no user name is given; the large forges accept any."""
 
 _WORK = Path("/var/tmp")
 """On a disk, open to every user: `nobody` can reach its own directory there, but not one below a home."""
@@ -285,11 +286,10 @@ def _user(where: Address) -> User | None:
     """Whose rights git gets; None: those of the daemon, which is not root. Raises GitError."""
     if where.way == "local":
         try:
-            found = os.stat(where.url)
-        except OSError as error:
-            hint = "a path must lead to a git repository on this machine"
-            raise GitError(f"cannot be read: {error.strerror}", where=where.url, hint=hint) from None
-        return User(found.st_uid, found.st_gid) if os.geteuid() == 0 else None
+            place = local.look(where.url)
+        except UsageError as error:
+            raise GitError(error.message, where=where.url, hint=error.hint) from None
+        return User(place.uid, place.gid) if os.geteuid() == 0 else None
     if os.geteuid() != 0:
         return None
     try:

@@ -6,6 +6,11 @@ Whoever cannot sign learns nothing: no such name, no webhook, no secret and a wr
 A repository's message is not trusted beyond "look now". A workflow's may name the branch, the commit and the address
 of a push; those are taken over, since they were signed with the workflow's own secret. Where a checkout would send
 credentials to that address, its server must have been declared here too.
+
+Only the body is signed: who has seen a message can send it again under another delivery id, without one, or as another
+event. So a workflow remembers the bodies that it was sent, and an equal one starts nothing, ever. A sender of one's own
+writes something into it that differs each time, such as the time. A repository takes an equal body again, since all
+that it does is look.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from appliance.errors import ApplianceError, Forbidden, UsageError
+from appliance.spec import address
 from appliance.spec.load import parse
 from appliance.spec.models import Repository, Triggers, Workflow
 from appliance.state import events, resources
@@ -36,6 +42,11 @@ EVENT = "x-github-event"
 DELIVERY = "x-github-delivery"
 KEPT = 1000
 """Deliveries of one receiver that are remembered, so that a repeated one is known."""
+KEPT_BODIES = 10_000
+"""Bodies of one workflow that are remembered, as hashes."""
+DELIVERIES, BODIES = "delivery:", "body:"
+REMEMBERED = (DELIVERIES, BODIES)
+"""How the marks of messages begin; they stay as long as the workflow takes any."""
 
 MOST_REFERENCES = 4096
 """Workflows and repositories whose secret's name is remembered."""
@@ -45,7 +56,6 @@ _references: OrderedDict[Head, str] = OrderedDict()
 _SIGNATURE = re.compile(r"sha256=(?P<digest>[0-9a-f]{64})", re.ASCII)
 _DELIVERY = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", re.ASCII)
-_URL = re.compile(r"https?://[^\s@\x00-\x20\x7f]{1,1000}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +104,8 @@ def to_workflow(
     assert resource is not None, "it has a secret"
     assert isinstance(spec, Workflow), "it has a secret"
     if told := _other_event(headers):
+        with db.write() as transaction:
+            _note_body(transaction, resource.uid, body, told, now)
         return Taken(told)
     push = push_of(body)
     if told := unwanted(spec.triggers, push):
@@ -104,8 +116,9 @@ def to_workflow(
             events.record(transaction, "workflow", resource.name, "NotStarted", said, now=now, level="warning")
         return Taken(told)
     with db.write() as transaction:
-        if told := _repeated(transaction, resource.uid, headers, now):
+        if told := _repeated(transaction, resource.uid, headers, now) or _known_body(transaction, resource.uid, body):
             return Taken(told)
+        _note_body(transaction, resource.uid, body, "", now)
         run = starts.start(
             db, transaction, resource, resource.name, with_event(resource.spec, push), {},
             cause="webhook", source=_source(headers, push), now=now,
@@ -144,7 +157,7 @@ def push_of(body: bytes) -> Push:
     return Push(
         ref=ref if ref.startswith((patterns.HEADS, patterns.TAGS)) and ref.isprintable() else "",
         commit=commit if _COMMIT.fullmatch(commit) and not gone else "",
-        url=url if _URL.fullmatch(url) else "",
+        url=url if _is_public(url) else "",
         gone=gone,
     )
 
@@ -230,12 +243,40 @@ def _repeated(db: Connection, uid: str, headers: Mapping[str, str], now: float) 
         return ""
     if not _DELIVERY.fullmatch(delivery):
         raise UsageError(f"{DELIVERY} has a wrong form", hint="1 to 128 letters, digits, `.`, `_` or `-`")
-    key = f"delivery:{delivery}"
+    key = DELIVERIES + delivery
     if marks.find(db, uid, key) is not None:
         return "this delivery was taken already"
     marks.put(db, uid, key, "", now=now)
-    marks.keep_newest(db, uid, "delivery:", KEPT)
+    marks.keep_newest(db, uid, DELIVERIES, KEPT)
     return ""
+
+
+def _known_body(db: Connection, uid: str, body: bytes) -> str:
+    """Words where a message with this very body has been here before, whatever was said about it."""
+    before = marks.find(db, uid, _body_key(body))
+    if before is None:
+        return ""
+    if before:
+        return "a message with this body was taken already, and not as a push"
+    return "a message with this body was taken already: one that is to count holds something new, such as the time"
+
+
+def _note_body(db: Connection, uid: str, body: bytes, told: str, now: float) -> None:
+    """`told`: what was said to a message that is no push; empty for one that is."""
+    key = _body_key(body)
+    if marks.find(db, uid, key) is None:
+        marks.put(db, uid, key, told, now=now)
+        marks.keep_newest(db, uid, BODIES, KEPT_BODIES)
+
+
+def _body_key(body: bytes) -> str:
+    return BODIES + hashlib.sha256(body).hexdigest()
+
+
+def _is_public(url: str) -> bool:
+    """An address over HTTP that gives nothing away."""
+    found = address.parse(url)
+    return found is not None and found.way == "http" and "@" not in url and url.isascii()
 
 
 def _source(headers: Mapping[str, str], push: Push) -> str:

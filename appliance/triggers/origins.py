@@ -8,13 +8,12 @@ port, that was declared here, in the workflow's own file or as a repository.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from urllib.parse import urlsplit
 
+from appliance.spec import address
 from appliance.spec.models import GitCheckoutAction, Job, Workflow
 from appliance.spec.refs import EVENT_URL
 from appliance.workflows.checkout import OLD_PASSWORD, OLD_USER
 
-_PORTS = {"http": 80, "https": 443}
 _SHOWN = 200
 
 
@@ -42,11 +41,5 @@ def _tells(job: Job) -> bool:
 
 def _origin(url: str) -> tuple[str, str, int] | None:
     """Scheme, host and port; None: it is no address over HTTP."""
-    try:
-        address = urlsplit(url)
-        host, port = address.hostname, address.port
-    except ValueError:
-        return None
-    if address.scheme not in _PORTS or not host:
-        return None
-    return address.scheme, host, _PORTS[address.scheme] if port is None else port
+    found = address.parse(url)
+    return found.server if found else None

@@ -8,11 +8,12 @@ from typing import Any
 
 from appliance.errors import SpecError, UsageError
 from appliance.spec.load import load_text
-from appliance.spec.models import DeployAction, Workflow
+from appliance.spec.models import DeployAction, Triggers, Workflow
 from appliance.spec.names import slug
 from appliance.triggers import patterns
 from appliance.triggers.git import Commit
 from appliance.vault.secrets import REFERENCE
+from appliance.workflows.own_repository import COUNTS_FOR
 
 LONGEST_PROBLEM = 2000
 
@@ -55,6 +56,8 @@ class Files:
     declared: tuple[Declared, ...]
     problems: dict[str, str]
     """Path -> what is wrong with that file."""
+    notes: dict[str, str] = field(default_factory=dict)
+    """Path -> what that file says and nobody heeds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,25 @@ def load(repository: str, commit: Commit) -> Files:
             declared += _file(repository, file.path, file.text)
         except (SpecError, UsageError) as error:
             problems[file.path] = str(error)[:LONGEST_PROBLEM]
-    return Files(commit.id, tuple(declared), problems)
+    notes = {one.path: unheeded(one.spec.triggers) for one in declared if unheeded(one.spec.triggers)}
+    return Files(commit.id, tuple(declared), problems, notes)
+
+
+def unheeded(triggers: Triggers) -> str:
+    """The triggers that count only where a workflow is declared here, in words; empty: it has none of them."""
+    found = {
+        "schedule": triggers.schedule,
+        "dataset": triggers.datasets,
+        "folder": triggers.folders,
+        "spec": triggers.spec,
+        "webhook": triggers.webhook,
+    }
+    named = [f"`on.{key}`" for key, value in found.items() if value]
+    if not named:
+        return ""
+    words = f"{named[0]} is" if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]} are"
+    none = "" if triggers.github else ", so nothing starts this one"
+    return f"{words} for a workflow that is applied here; in a repository only `on.github` counts{none}"
 
 
 def starting(
@@ -131,7 +152,7 @@ def workflow_uid(repository_uid: str, found: Found) -> str:
 
     With the name, since a file may hold several workflows.
     """
-    return f"repository:{repository_uid}:{found.path}:{found.name}"
+    return f"{COUNTS_FOR}{repository_uid}:{found.path}:{found.name}"
 
 
 def short(ref: str) -> str:

@@ -23,6 +23,7 @@ from appliance.state.resources import Resource
 from appliance.triggers import pushes, starts
 from appliance.triggers.git import Git, GitError, GitMissing, Remote
 from appliance.vault.secrets import Secrets
+from appliance.workflows.own_repository import KNOWN_HOSTS
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +37,13 @@ MOST_RUNS = 50
 """That one look starts, together with those that follow it for the rest of what has moved."""
 SOON_S = 5.0
 """Between a look and the next that takes the rest; doubled for each further one, up to the interval."""
+SOONEST_S = 2.0
+"""From the end of a look to one that is asked for: whoever sends an old message again floods no server."""
 MOST_NAMED = 10
 """Branches and tags that one event lists."""
 TRIES = 3
 """Looks after which a commit that cannot be read is passed over."""
+LONGEST_NOTE = 500
 REF = "ref:"
 
 
@@ -48,6 +52,7 @@ class _Turn:
     """Where one repository stands; times are the event loop's."""
 
     due: float = 0.0
+    soonest: float = 0.0
     failures: int = 0
     task: asyncio.Task[None] | None = None
     again: bool = False
@@ -94,7 +99,7 @@ class Repositories:
     def soon(self, uid: str) -> None:
         """It has changed, or its server says that something was pushed."""
         turn = self._turns.setdefault(uid, _Turn())
-        turn.due, turn.failures = 0.0, 0
+        turn.due, turn.failures = turn.soonest, 0
         turn.again = turn.task is not None
 
     def begin(self, uids: Iterable[str]) -> None:
@@ -131,8 +136,9 @@ class Repositories:
             log.exception("a look at repository %s failed", uid)
             turn.failures += 1
         finally:
-            turn.task = None
-            turn.due = 0.0 if turn.again else asyncio.get_running_loop().time() + pause
+            now = asyncio.get_running_loop().time()
+            turn.task, turn.soonest = None, now + SOONEST_S
+            turn.due = turn.soonest if turn.again else now + pause
             turn.again = False
 
     async def look(self, uid: str) -> float:
@@ -144,12 +150,12 @@ class Repositories:
             spec.url,
             spec.username,
             self._vault.resolve(spec.password) if spec.password else "",
-            marks.find(self._db.read, uid, "known-hosts") or "",
+            marks.find(self._db.read, uid, KNOWN_HOSTS) or "",
         )
         found = await self._git.refs(remote)
         if found.known_hosts != remote.known_hosts:
             with self._db.write() as db:
-                marks.put(db, uid, "known-hosts", found.known_hosts, now=self._clock())
+                marks.put(db, uid, KNOWN_HOSTS, found.known_hosts, now=self._clock())
         turn = self._turns.setdefault(uid, _Turn())
         moved = self._compare(resource, spec, found.commits)
         first, left = "", len(moved.changed) > MOST_CHANGES if moved else False
@@ -221,16 +227,21 @@ class Repositories:
         with self._db.write() as db:
             if not self._is_current(db, resource):
                 return False
+            problems = dict(read.problems)
             for found in wanted:
-                uid = pushes.workflow_uid(resource.uid, found)
+                uid, refused = pushes.workflow_uid(resource.uid, found), list[str]()
                 run = starts.start(
                     self._db, db, None, found.name, found.document, {},
-                    cause="git", source=f"{source}: {found.path}", now=now, uid=uid,
+                    cause="git", source=f"{source}: {found.path}", now=now, uid=uid, refused=refused,
                 )  # fmt: skip
                 begun += [run] if run else []
+                if refused:
+                    problems[found.path] = f"not started: {refused[0]}"[: pushes.LONGEST_PROBLEM]
             news = {path: told for path, told in read.problems.items() if (files.commit, path) not in look.told}
+            self._tell_notes(db, resource, source, files.notes, now=now)
             for path, problem in news.items():
-                told = f"{source}: {path or 'too many files'}: {problem}"
+                where = "" if path and problem.startswith(f"{path}:") else f"{path or 'too many files'}: "
+                told = f"{source}: {where}{problem}"
                 events.record(db, "repository", resource.name, "BrokenSpec", told, now=now, level="error")
             names = [f"{run.workflow}.{run.number}" for run in begun]
             told = f"{source}: " + (f"started {', '.join(names)}" if names else "starts no workflow")
@@ -239,13 +250,25 @@ class Repositories:
             if full:
                 partly = [f"{one.name} of {pushes.short(ref)}" for one in read.starts[len(wanted) :]]
                 self._leave_out(db, resource, partly, rest, together, now=now)
-            seen_now = {"commit": files.commit, "ref": ref, "changed": now, "started": names, "files": read.problems}
-            self._show(db, resource, seen_now, now=now)
+            seen_now = {"commit": files.commit, "ref": ref, "changed": now, "started": names, "files": problems}
+            self._show(db, resource, {**seen_now, "notes": files.notes}, now=now)
         look.told.update((files.commit, path) for path in news)
         turn.runs += len(wanted)
         for run in begun:
             self._hint("run", run.id)
         return full
+
+    def _tell_notes(
+        self, db: Connection, resource: Resource, source: str, notes: Mapping[str, str], *, now: float
+    ) -> None:
+        """Once, until a file says something else."""
+        before = resources.find_uid(db, resource.uid)
+        known = (before.status.get("notes") or {}) if before else {}
+        for path, note in notes.items():
+            if known.get(path) != note:
+                events.record(
+                    db, "repository", resource.name, "Ignored", f"{source}: {path}: {note}", now=now, level="warning"
+                )
 
     async def _files(self, look: _Look, ref: str, seen: str) -> pushes.Files:
         """The workflows at `ref`. Raises GitError."""
@@ -301,7 +324,8 @@ class Repositories:
         files = status.get("files") or {}
         broken = ", ".join(path or "too many files" for path in files)
         phase = "Failed" if status["problem"] else "Degraded" if files else "Ready"
-        message = status["problem"] or (f"not valid: {broken}" if broken else "")
+        noted = "; ".join(f"{path}: {note}" for path, note in (status.get("notes") or {}).items())
+        message = status["problem"] or (f"cannot run: {broken}" if broken else noted[:LONGEST_NOTE])
         resources.set_status(
             db, resource.uid, generation=resource.generation, phase=phase, message=message, status=status
         )

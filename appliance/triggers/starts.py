@@ -27,10 +27,12 @@ def start(
     source: str,
     now: float,
     uid: str = "",
+    refused: list[str] | None = None,
 ) -> Run | None:
     """In the open `transaction`, which also moves the trigger's mark. None: it cannot be made, which is told.
 
     `uid`: what the run counts for where nothing is declared, such as a file of a repository.
+    `refused` gets why, where somebody has to correct something.
     What may pass by itself, a full disk for one, is raised: then the mark stays too, and the next look tries again.
     """
     try:
@@ -38,6 +40,8 @@ def start(
     except (UsageError, Conflict, NotFound) as error:
         if isinstance(error, QueueFull) and _told(transaction, name, error.message):
             return None
+        if refused is not None and not isinstance(error, Conflict):
+            refused.append(error.message)
         level: Level = "info" if isinstance(error, Conflict) else "warning"
         told = f"{source}: {error.message}" + (f"; {error.hint}" if error.hint else "")
         events.record(transaction, "workflow", name, "NotStarted", told, now=now, level=level)

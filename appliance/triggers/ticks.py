@@ -9,14 +9,18 @@ and told once: a nightly job that starts at nine in the morning does more harm t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 
 from appliance.errors import UsageError
 from appliance.spec.models import Schedule
+from appliance.spec.triggers import ON_KEYS
 
 LATE_S = 60.0
 """A tick that is older was missed."""
@@ -53,6 +57,29 @@ def look(schedule: Schedule, mark: float, *, since: float, now: float) -> Look:
 def upcoming(schedule: Schedule, now: float) -> float | None:
     """Unix time of the next tick after `now`; None: there is none within 50 years. Raises UsageError."""
     return _step(schedule, now, back=False)
+
+
+def next_tick(document: Mapping[str, Any], now: float) -> float | None:
+    """Unix time at which a workflow, as it is stored, starts next by its clock; None: it has none, or never again.
+
+    Only the schedules are read: a listing asks this of every workflow.
+    """
+    on = next((document[key] for key in ON_KEYS if key in document), None)
+    listed = on.get("schedule") if isinstance(on, Mapping) else None
+    found = [
+        _upcoming(each["cron"], each["timezone"], int(now))
+        for each in (listed if isinstance(listed, list) else ())
+        if isinstance(each, Mapping) and isinstance(each.get("cron"), str) and isinstance(each.get("timezone"), str)
+    ]
+    return min((tick for tick in found if tick is not None), default=None)
+
+
+@lru_cache(maxsize=1024)
+def _upcoming(cron: str, timezone: str, now: int) -> float | None:
+    try:
+        return upcoming(Schedule(cron=cron, timezone=timezone), now)
+    except UsageError:
+        return None
 
 
 def told(schedule: Schedule, tick: float) -> str:

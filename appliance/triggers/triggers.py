@@ -23,7 +23,7 @@ from appliance.state.db import Connection, Database
 from appliance.state.resources import Resource
 from appliance.state.runs import Run
 from appliance.state.triggers import Head
-from appliance.triggers import chains, decisions, folders, starts, ticks
+from appliance.triggers import chains, decisions, folders, hooks, starts, ticks
 from appliance.triggers.decisions import Decision, Note
 from appliance.triggers.folders import Found, Seen
 from appliance.triggers.git import Git
@@ -59,6 +59,7 @@ class Triggers:
     ) -> None:
         self._db = db
         self._home = str(home)
+        self._vault = vault
         self._clock = clock
         self._hint = hint
         self._git = Git(instance)
@@ -174,12 +175,8 @@ class Triggers:
                 watched = self._watched.get(subject)
                 kept = decisions.keys(watched.spec.triggers) if watched else set()
                 hooked = bool(watched and watched.spec.triggers.webhook)
-                gone = [
-                    name
-                    for name in marks.of(db, subject)
-                    if name not in kept and not (hooked and name.startswith("delivery:"))
-                ]
-                marks.remove(db, subject, gone)
+                found = marks.names(db, subject, but=hooks.REMEMBERED if hooked else ())
+                marks.remove(db, subject, [name for name in found if name not in kept])
         self._problems = {key: told for key, told in self._problems.items() if key[0] in self._watched}
 
     # one workflow
@@ -212,10 +209,20 @@ class Triggers:
             self._look_at_dataset(watched, name, now)
         if triggers.github and not triggers.webhook:
             self._carry_out(watched, "github", decisions.on_github(marks.find(db, uid, "github")), now)
+        if triggers.webhook:
+            self._tell_problem(watched, "webhook", self._unset(triggers.webhook), now)
         if triggers.spec:
             source = watched.resource.source
             decided = decisions.on_spec(watched.resource.generation, source, marks.find(db, uid, "spec"))
             self._carry_out(watched, "spec", decided, now)
+
+    def _unset(self, reference: str) -> str:
+        """Why no message can be taken, which its sender is not told."""
+        try:
+            self._vault.resolve(reference)
+        except ApplianceError as error:
+            return f"no signed message is taken: {error.message}"
+        return ""
 
     def _look_at_dataset(self, watched: Watched, name: str, now: float) -> None:
         db, key = self._db.read, f"dataset:{name}"

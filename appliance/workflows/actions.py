@@ -36,6 +36,7 @@ from appliance.spec.models import (
 from appliance.state.runs import Run
 from appliance.workflows import checkout, deploying, notebook_step, s3
 from appliance.workflows.checkout import FILES, checkout_of
+from appliance.workflows.local import Place
 
 MEBIBYTE = 1024 * 1024
 
@@ -52,6 +53,8 @@ class Task:
     """The files hold credentials."""
     tells: bool = False
     """It leaves words for the daemon at `checkout.TOLD`."""
+    mounts: tuple[Mount, ...] = ()
+    """Of this machine, beside its inputs and outputs."""
 
 
 def task_of(
@@ -62,8 +65,12 @@ def task_of(
     reveal: Callable[[str], str],
     notebook_image: str = "appliance/notebook",
     commit: str = "",
+    place: Place | None = None,
+    known_hosts: str = "",
 ) -> Task:
     """`env` is the job's, secrets in place; a checkout takes `commit`, where there is one, and not what its ref means.
+
+    `place`: the repository of this machine that it may check out; `known_hosts`: the server's keys, over SSH.
 
     Raises UsageError, and what `reveal` raises for an unknown secret.
     """
@@ -77,8 +84,11 @@ def task_of(
         found = checkout_of(action, job, env, event)
         username = action.username or env.get(checkout.OLD_USER, "")
         password = action.password or env.get(checkout.OLD_PASSWORD, "")
-        files = checkout.files_of(found, reveal(username), reveal(password), commit=commit)
-        return replace(_program(checkout.IMAGE, "git_checkout", files, secret=True), tells=True)
+        files = checkout.files_of(
+            found, reveal(username), reveal(password), commit=commit, place=place, known_hosts=known_hosts
+        )
+        mounts = (Mount(place.path, checkout.BOUND, read_only=True),) if place else ()
+        return replace(_program(checkout.IMAGE, "git_checkout", files, secret=True), tells=True, mounts=mounts)
     if isinstance(action, S3DownloadAction):
         files = s3.files_of(action, job, reveal(action.access_key), reveal(action.secret_access_key))
         return _program(s3.IMAGE, "s3_download", files, secret=True)

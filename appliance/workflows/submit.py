@@ -14,7 +14,7 @@ from appliance.spec.models import Workflow
 from appliance.state import events, runs
 from appliance.state.db import Connection, Database
 from appliance.state.resources import Resource
-from appliance.workflows import actions, concurrency
+from appliance.workflows import actions, concurrency, own_repository
 from appliance.workflows.inputs import run_inputs
 
 CPU_MACHINE = re.compile(r"C\d+|Free-?CPU", re.IGNORECASE)
@@ -49,10 +49,16 @@ def start_run(
     if workflow and workflow.deleting:
         raise Conflict(f"workflow {name!r} is being deleted", hint="apply it again once it is gone")
     if found := actions.problems(spec):
-        raise UsageError("; ".join(found), where=f"workflow {name}", hint="correct the file and apply it again")
+        raise UsageError(
+            "; ".join(found),
+            where=f"workflow {name}",
+            hint=f"correct the file and {'push it' if cause == 'git' else 'apply it again'}",
+        )
+    uid = workflow.uid if workflow else uid or f"undeclared:{name}"
+    if told := own_repository.refused(db.read, uid, spec):
+        raise UsageError(told, where=f"workflow {name}")
     given = run_inputs(spec, inputs)
     _check_targets(db.read, spec, name)
-    uid = workflow.uid if workflow else uid or f"undeclared:{name}"
     with db.write() as transaction:
         concurrency.admit(transaction, spec, name, uid, now=now)
         run = runs.create(

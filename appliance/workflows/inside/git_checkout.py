@@ -2,6 +2,10 @@
 
 The repository is hostile: only the protocols named in the request are spoken, no hook runs, and credentials are given
 to the one server that the request names, over a pipe. They are in no argument, no environment and no file of git's.
+
+A repository of the machine itself is bound into the container. Whoever may change what lies at its path there may have
+put another folder in its place, so it is read only where it is the very folder that the request describes; and only
+git's own words with it may use the protocol `file`, not what the repository names.
 """
 
 from __future__ import annotations
@@ -21,6 +25,9 @@ SHORT = re.compile(r"[0-9a-fA-F]{7,63}")
 STALLED_S = 300
 """A server that sends nothing for so long is given up."""
 REASONS = (
+    (r"Host key verification failed", "the server of {url} is not the one that is known from polling it"),
+    (r"Load key .*: (?:invalid format|error in libcrypto)", "`password` is not a private key without a passphrase"),
+    (r"Permission denied \(publickey", "the server of {url} does not take the key"),
     (r"Authentication failed|HTTP Basic: Access denied", "{host} refuses the user name or the password"),
     (r"The requested URL returned error: 403", "{host} does not let this user in (403)"),
     (r"repository '.*' not found|returned error: 404", "there is no repository at {url}, or it is private"),
@@ -42,6 +49,12 @@ class Git:
         self.url: str = request["url"]
         self._origin: str = request["origin"]
         self._environment = {**os.environ, **environment(request)}
+        if request["bound"]:
+            self._environment["GIT_ALLOW_PROTOCOL"] = "file"
+
+    def outward(self, request: dict[str, Any]) -> Git:
+        """For what the repository names: submodules, and where its large files are."""
+        return Git({**request, "bound": None})
 
     def __call__(self, *argv: str, at: str = "/", quiet: bool = False) -> str:
         """Its stdout. Raises Refused with what git says, in words where they are known."""
@@ -93,16 +106,24 @@ def environment(request: dict[str, Any]) -> dict[str, str]:
         ("filter.lfs.smudge", "git-lfs smudge -- %f"),
         ("filter.lfs.clean", "git-lfs clean -- %f"),
     ]
-    # a submodule that is named by its SSH address on the same server is fetched as the repository itself is
-    origin, host = request["origin"], urlsplit(request["origin"]).hostname or ""
-    config += [(f"url.{origin}/.insteadOf", form) for form in (f"git@{host}:", f"ssh://git@{host}/")]
+    if bound := request["bound"]:
+        config.append((f"url.{bound['path']}.insteadOf", request["url"]))
+    if origin := request["origin"]:
+        # a submodule that is named by its SSH address on the same server is fetched as the repository itself is
+        host = urlsplit(origin).hostname or ""
+        config += [(f"url.{origin}/.insteadOf", form) for form in (f"git@{host}:", f"ssh://git@{host}/")]
     if request.get("password"):
         config.append(("credential.helper", f"!python3 {HERE} credential"))
     pairs = {f"GIT_CONFIG_KEY_{number}": key for number, (key, _) in enumerate(config)}
     pairs |= {f"GIT_CONFIG_VALUE_{number}": value for number, (_, value) in enumerate(config)}
+    if request["bound"]:
+        # git hands its settings to no program that reads the other end of a path, and git-lfs none of its variables
+        elsewhere = {"HOME": str(HERE.parent), "GIT_CONFIG_GLOBAL": str(HERE.with_name(".gitconfig"))}
+    else:
+        elsewhere = {"GIT_CONFIG_GLOBAL": "/dev/null"}
     return pairs | {
         "GIT_CONFIG_COUNT": str(len(config)),
-        "GIT_CONFIG_GLOBAL": "/dev/null",
+        **elsewhere,
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_ALLOW_PROTOCOL": request["protocols"],
         "GIT_TERMINAL_PROMPT": "0",
@@ -110,8 +131,30 @@ def environment(request: dict[str, Any]) -> dict[str, str]:
         "SSH_ASKPASS": "",
         # one file after the other while it is checked out is slow, and a failure would have no words
         "GIT_LFS_SKIP_SMUDGE": "1",
+        **secure_shell(),
         "LC_ALL": "C.UTF-8",
     }
+
+
+def secure_shell() -> dict[str, str]:
+    """How ssh meets the server; nothing where there is no key, and then no protocol would need it."""
+    key, known = HERE.with_name("ssh-key"), HERE.with_name("ssh-known-hosts")
+    if not key.exists():
+        return {}
+    met = known.stat().st_size > 0
+    options = {
+        "BatchMode": "yes",
+        "IdentitiesOnly": "yes",
+        "IdentityFile": key,
+        "StrictHostKeyChecking": "yes" if met else "accept-new",
+        "UserKnownHostsFile": known if met else "/tmp/appliance-known-hosts",
+        "GlobalKnownHostsFile": "/dev/null",
+        "ConnectTimeout": "15",
+        "ServerAliveInterval": "60",
+        "ServerAliveCountMax": "5",
+    }
+    words = " ".join(f"-o {name}={value}" for name, value in options.items())
+    return {"GIT_SSH_COMMAND": f"exec ssh -F /dev/null {words}", "GIT_SSH_VARIANT": "ssh"}
 
 
 def main() -> None:
@@ -146,6 +189,8 @@ def credential(request: dict[str, Any], action: list[str], asked: str) -> str:
 def checkout(git: Git, request: dict[str, Any]) -> tuple[str, str]:
     """What was checked out, in words, and its commit."""
     ref, target = request["ref"], request["target"]
+    if request["bound"]:
+        same(request["bound"], request["url"])
     os.makedirs(target, exist_ok=True)
     if os.path.realpath(target) != target or os.path.islink(f"{target}/.git"):
         raise Refused(f"{target} leads elsewhere: it is reached through a symbolic link")
@@ -154,10 +199,19 @@ def checkout(git: Git, request: dict[str, Any]) -> tuple[str, str]:
     git("remote", "set-url" if "origin" in remotes else "add", "origin", git.url, at=target)
     what = fetch_again(git, ref, request["commit"], target) if request["commit"] else fetch(git, ref, target)
     commit = git("rev-parse", "HEAD", at=target).strip()
-    submodules(git, target)
-    for folder in (target, *nested(git, target)):
-        large_files(git, folder)
+    outward = git.outward(request)
+    submodules(outward, target)
+    large_files(git, target)
+    for folder in nested(outward, target):
+        large_files(outward, folder)
     return what, commit
+
+
+def same(bound: dict[str, Any], url: str) -> None:
+    """Raises Refused where something else lies at the path than the daemon has seen there."""
+    found = os.stat(bound["path"])
+    if (found.st_dev, found.st_ino) != (bound["device"], bound["inode"]):
+        raise Refused(f"what lies at {url} was replaced while the job began: start the run again")
 
 
 def fetch(git: Git, ref: str, target: str) -> str:

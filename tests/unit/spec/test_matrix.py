@@ -146,7 +146,7 @@ def test_very_long_lists_are_refused_soon(wrong: Wrong, key: str) -> None:
         f"jobs.train.strategy.matrix.{key}",
         "must have at most 1024 items, not 9000",
     )
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
 
 
 def test_what_excludes_nothing_is_odd(load: Load) -> None:

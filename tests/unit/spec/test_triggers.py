@@ -166,7 +166,7 @@ def test_very_many_wrong_schedules_take_no_long_time(wrong: Wrong) -> None:
     started = time.monotonic()
     many = ", ".join("{cron: '0 0 29 2 MON#5', timezone: Nowhere/At_All}" for _ in range(2000))
     assert len(wrong(f"on: {{schedule: [{many}]}}\n{JOBS}")) == 101
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
 
 
 @settings(max_examples=300, deadline=None)

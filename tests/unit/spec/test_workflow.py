@@ -290,6 +290,7 @@ ACTION = [
     ("with: {image: x, script: y}", "uses", "is required", "script@v1"),
     ("uses: script@v1", "with", "is required", ""),
     ("uses: script@v2, with: {}", "uses", "is no action", "did you mean `script@v1`?"),
+    ("uses: scirpt@v1", "uses", "is no action", "did you mean `script@v1`?"),
     (script("script: y"), "with.image", "is required", ""),
     (script("image: x"), "with.script", "is required", ""),
     (script("image: 'a b', script: y"), "with.image", "not an image reference", ""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from appliance.state import events, resources, runs
 from appliance.state import triggers as marks
 from appliance.triggers import hooks
 from appliance.triggers.hooks import Push, push_of, signature, unwanted
+from appliance.triggers.triggers import Triggers as Room
 from tests.conftest import Clock
 from tests.unit.api.test_api import House
 
@@ -120,17 +122,87 @@ async def test_the_same_delivery_is_taken_once_also_after_a_restart(house: House
     assert (await post(house, "wf", headers=delivery))[0] == 202
     status, answer = await post(house, "wf", headers=delivery)
     assert (status, answer) == (200, {"message": "this delivery was taken already", "run": ""})
-    assert (await post(house, "wf", headers={"X-GitHub-Delivery": "another"}))[0] == 202
+    assert (await post(house, "wf", b"{ }", {"X-GitHub-Delivery": "another"}))[0] == 202
     assert len(runs.newest(house.db.read)) == 2
+
+
+@pytest.mark.parametrize("delivery", [{}, {"X-GitHub-Delivery": "another"}, {"X-GitHub-Delivery": "one"}])
+@pytest.mark.parametrize("body", [push(), b"deploy now"])
+async def test_who_has_seen_a_message_starts_nothing_with_it(
+    house: House, body: bytes, delivery: Mapping[str, str]
+) -> None:
+    """The id of a delivery is not signed: it may be left out, or another."""
+    await workflow(house)
+    assert (await post(house, "wf", body, {"X-GitHub-Delivery": "one"}))[0] == 202
+    for _ in range(2):
+        status, answer = await post(house, "wf", body, delivery)
+        assert (status, answer["run"]) == (200, "")
+        assert "was taken already" in answer["message"]
+    assert len(runs.newest(house.db.read)) == 1
+    assert (await post(house, "wf", body + b" "))[0] == 202
+
+
+@pytest.mark.parametrize("event", ["ping", "issues"])
+async def test_a_message_that_is_no_push_does_not_become_one(house: House, event: str) -> None:
+    """Neither is the event's name signed."""
+    await workflow(house)
+    for _ in range(2):
+        answer = await post(house, "wf", b'{"zen": "Design for failure."}', {"X-GitHub-Event": event})
+        assert answer[0] == 200
+    status, answered = await post(house, "wf", b'{"zen": "Design for failure."}')
+    assert (status, answered["message"]) == (200, "a message with this body was taken already, and not as a push")
+    assert runs.newest(house.db.read) == []
+
+
+async def test_what_a_push_may_not_yet_start_may_come_again(house: House) -> None:
+    await workflow(house, "github: {branches: {only: main}}, ")
+    assert (await post(house, "wf", push("refs/heads/dev")))[1]["run"] == ""
+    await workflow(house, "github: {branches: {only: dev}}, ")
+    assert (await post(house, "wf", push("refs/heads/dev")))[1]["run"] == "wf.1"
+
+
+async def test_bodies_are_remembered_as_long_as_the_workflow_takes_any(house: House, tmp_path: Path) -> None:
+    triggers = Room(
+        db=house.db,
+        vault=house.parts.secrets,
+        instance="0" * 8,
+        home=tmp_path,
+        clock=house.parts.clock,
+        hint=lambda *_: None,
+    )
+    await workflow(house)
+    assert (await post(house, "wf", push(), {"X-GitHub-Delivery": "one"}))[0] == 202
+    uid = resources.get(house.db.read, "workflow", "wf").uid
+    triggers.look()
+    await workflow(house, "github: {branches: {}}, ")
+    await workflow(house, name="other")
+    triggers.look()
+    assert sorted(mark.partition(":")[0] for mark in marks.of(house.db.read, uid)) == ["body", "delivery"]
+    assert (await post(house, "wf", push()))[1]["run"] == ""
+    assert (await house.apply(JOBS, "wf.yaml")).status_code == 200
+    triggers.look()
+    assert marks.of(house.db.read, uid) == {}
+
+
+async def test_a_repository_takes_an_equal_message_again_and_each_delivery_once(house: House) -> None:
+    text = "kind: repository\nname: site\nurl: https://example.com/a.git\nwebhook: secret:HOOK\n"
+    assert (await house.apply(text, "site.yaml")).status_code == 200
+    assert [(await post(house, "repository/site"))[0] for _ in range(2)] == [202, 202]
+    once = {"X-GitHub-Delivery": "one"}
+    assert [(await post(house, "repository/site", headers=once))[0] for _ in range(2)] == [202, 200]
 
 
 async def test_deliveries_are_remembered_within_bounds(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hooks, "KEPT", 5)
+    monkeypatch.setattr(hooks, "KEPT_BODIES", 3)
     await workflow(house)
-    for number in range(9):
-        await post(house, "wf", headers={"X-GitHub-Delivery": f"d{number}"})
+    bodies = [b"%d" % number for number in range(9)]
+    for number, body in enumerate(bodies):
+        await post(house, "wf", body, {"X-GitHub-Delivery": f"d{number}"})
     uid = resources.get(house.db.read, "workflow", "wf").uid
-    assert list(marks.of(house.db.read, uid)) == [f"delivery:d{number}" for number in range(4, 9)]
+    assert list(marks.of(house.db.read, uid, "delivery:")) == [f"delivery:d{number}" for number in range(4, 9)]
+    kept = {f"body:{hashlib.sha256(body).hexdigest()}" for body in bodies[6:]}
+    assert marks.of(house.db.read, uid, "body:").keys() == kept
 
 
 async def test_ping_and_other_events_start_nothing(house: House) -> None:

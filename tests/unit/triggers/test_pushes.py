@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from appliance.spec.names import NAME
 from appliance.triggers.git import Commit, SpecText, _entries, _refs
-from appliance.triggers.pushes import moved, read
+from appliance.triggers.pushes import load, moved, read
 from tests.unit.triggers.conftest import JOBS
 
 MAIN = "refs/heads/main"
@@ -51,6 +51,28 @@ def test_a_files_name_becomes_a_name_or_a_problem(name: str) -> None:
 def test_a_file_without_the_trigger_is_neither_started_nor_a_problem() -> None:
     found = read("site", "u", MAIN, commit("x/a.yaml", text=JOBS.encode()))
     assert (found.starts, found.problems) == ((), {})
+
+
+@pytest.mark.parametrize(
+    ("triggers", "named"),
+    [
+        ("schedule: [{cron: '0 3 * * *', timezone: UTC}]", "`on.schedule` is for"),
+        ("dataset: digits", "`on.dataset` is for"),
+        ("folder: /srv/data, spec: true", "`on.folder` and `on.spec` are for"),
+        ("webhook: {secret: secret:HOOK}", "`on.webhook` is for"),
+    ],
+)
+def test_a_trigger_that_counts_elsewhere_is_told(triggers: str, named: str) -> None:
+    for github, told in (("github: {branches: {}}, ", "on.github` counts"), ("", "so nothing starts this one")):
+        files = load("site", commit("x/a.yaml", text=f"on: {{{github}{triggers}}}\n{JOBS}".encode()))
+        assert files.problems == {}
+        assert files.notes["x/a.yaml"].startswith(named)
+        assert files.notes["x/a.yaml"].endswith(told)
+
+
+def test_nothing_is_told_of_a_file_that_is_heeded_or_starts_by_hand() -> None:
+    assert load("site", commit("x/a.yaml")).notes == {}
+    assert load("site", commit("x/a.yaml", text=JOBS.encode())).notes == {}
 
 
 def test_an_annotated_tag_is_the_commit_it_points_to() -> None:

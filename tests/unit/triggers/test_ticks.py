@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from datetime import UTC, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -151,3 +152,27 @@ def test_a_time_that_never_comes_is_no_error() -> None:
     leap_day = Schedule(cron="0 0 29 2 *", timezone="UTC")
     upcoming = ticks.upcoming(leap_day, at("2026-06-01T00:00", "UTC"))
     assert upcoming == at("2028-02-29T00:00", "UTC")
+
+
+EVERY_HOUR = {"cron": "0 * * * *", "timezone": "UTC"}
+AT_THREE = {"cron": "0 3 * * *", "timezone": "Europe/Berlin"}
+
+
+@pytest.mark.parametrize("key", ["on", "true", "True"])
+def test_the_next_run_is_the_first_tick_of_all_schedules(key: str) -> None:
+    document = {key: {"schedule": [AT_THREE, EVERY_HOUR]}, "jobs": {}}
+    now = datetime(2026, 7, 1, 0, 30, tzinfo=UTC).timestamp()
+    assert ticks.next_tick(document, now) == now + 1800
+    assert ticks.next_tick(document, now + 1800) == now + 5400, "the tick itself is not the next one"
+    only = {key: {"schedule": [AT_THREE]}}
+    assert ticks.next_tick(only, now) == now + 1800, "03:00 of a summer in Berlin is 01:00 UTC"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [{}, {"on": {"github": {}}}, {"on": None}, {"on": {"schedule": []}}, {"on": {"schedule": "hourly"}},
+     {"on": {"schedule": ["x", {"cron": 1}]}}, {"on": {"schedule": [{"cron": "x", "timezone": "UTC"}]}},
+     {"on": {"schedule": [{"cron": "0 0 31 2 *", "timezone": "UTC"}]}}],
+)  # fmt: skip
+def test_what_has_no_clock_has_no_next_run(document: dict[str, Any]) -> None:
+    assert ticks.next_tick(document, 1e9) is None
