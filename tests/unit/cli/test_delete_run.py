@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from appliance.cli.main import main
 from appliance.client import Client
 from appliance.settings import load as load_settings
 from appliance.state import runs
+from tests.support.daemon import eventually
 from tests.unit.cli.served_runs import ServedRuns
 from tests.unit.workflows.fakes import Inside, flow, script
 
@@ -32,7 +32,10 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServedRuns]:
     made = ServedRuns(load_settings({}, home=home))
     made.bench.engine.body = {"make": make, "read": lambda inside: 3}
     monkeypatch.setenv("APPLIANCE_HOME", str(home))
-    made.do(failed(made))
+    made.do(failed(made))  # the bench works on it beside this
+    eventually(
+        lambda: made.call(lambda: runs.newest(made.bench.db.read)[0].finished is not None), within_s=60, what="its end"
+    )
     yield made
     made.stop()
     shutil.rmtree(home, ignore_errors=True)
@@ -40,9 +43,6 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServedRuns]:
 
 async def failed(served: ServedRuns) -> None:
     served.bench.submit(flow(make=script(outputs={"tree": {"type": "volume"}}), read=script("make")))
-    async with asyncio.timeout(60):
-        while runs.newest(served.bench.db.read)[0].finished is None:  # the bench works beside this
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture(autouse=True)
