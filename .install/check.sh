@@ -93,13 +93,15 @@ footprint() { # what tests could leave on this machine; the user's own installat
   } 2>/dev/null | grep -vF -e "appliance-${own:-own}" -e "$DATA/" | sort || true
 }
 
-nothing_left() {
-  local left
-  left=$(comm -13 "$SCRATCH/before" <(footprint))
-  [[ -n $left ]] || return 0
-  printf '    %sleft behind by the tests%s\n%s\n' "$RED" "$RESET" "$left"
+nothing_left() { # what was told to end a moment ago may take some seconds on a busy machine
+  if wait_for 60 nothing_more; then return 0; fi
+  printf '    %sleft behind by the tests%s\n%s\n' "$RED" "$RESET" "$(more_than_before)"
   return 1
 }
+
+more_than_before() { comm -13 "$SCRATCH/before" <(footprint); }
+
+nothing_more() { [[ -z $(more_than_before) ]]; }
 
 stage() { # stage NAME COMMAND...: its output is shown as it comes
   local started=$SECONDS status=0 deadline=()

@@ -8,9 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from appliance.settings import Settings
 from appliance.settings import load as load_settings
+
+# How long an example takes says how busy the machine is. Where CI is set, Hypothesis draws the same ones every time.
+hypothesis_settings.register_profile(
+    "here", hypothesis_settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("here")
 
 pytest_plugins = [
     "tests.support.docker",

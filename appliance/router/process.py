@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 LEAST_VERSION = (2, 6)
 _PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
 _TIMEOUT_S = 60.0
+KILLED_S = 30.0
+"""A killed process is gone at once, unless the machine has no time for it."""
 _INSTALL = "install HAProxy 2.6 or newer (`apt-get install haproxy`), or set APPLIANCE_HAPROXY to the program"
 
 
@@ -174,9 +176,9 @@ async def _ended_by_looking(pid: int, timeout_s: float) -> bool:
 
 async def end(pids: Sequence[int], *, grace_s: float) -> None:
     """SIGTERM, and SIGKILL for those that are still there after `grace_s`."""
-    for sent in (signal.SIGTERM, signal.SIGKILL):
+    for sent, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, max(grace_s, KILLED_S))):
         _signal(pids, sent)
-        left = await asyncio.gather(*(ended(pid, timeout_s=grace_s) for pid in pids))
+        left = await asyncio.gather(*(ended(pid, timeout_s=patience_s) for pid in pids))
         pids = [pid for pid, over in zip(pids, left, strict=True) if not over]
     if pids:
         raise RouterError(f"HAProxy (pid {pids[0]}) cannot be ended", hint=f"look at it: ps -fp {pids[0]}")

@@ -20,7 +20,7 @@ from pathlib import Path
 from appliance.router import process
 from appliance.router.router import Router
 from appliance.router.table import Route, Target
-from tests.support.daemon import free_port
+from tests.support.ports import free_port
 
 ROUNDS = 3
 SECONDS = 3

@@ -45,7 +45,7 @@ def other(engine_socket: None) -> Iterator[RunningDaemon]:
 
 
 def predict(daemon: RunningDaemon) -> list[int] | None:
-    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=60)
     try:
         body = json.dumps({"images": [ZERO]})
         connection.request("POST", "/deployments/digits/predict", body, {"Content-Type": "application/json"})

@@ -46,7 +46,7 @@ command: [sh, -c, 'mkdir -p /srv/w && cd /srv/w && echo $GREETING > index.html &
 
 
 def fetch(daemon: RunningDaemon, path: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=60)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
@@ -84,7 +84,7 @@ class Load(threading.Thread):
 
     def finish(self) -> None:
         self._enough.set()
-        self.join(20)
+        self.join(120)
 
 
 def test_a_killed_daemon_drops_no_request_loses_no_line_and_runs_no_job_twice(daemon: RunningDaemon) -> None:
@@ -149,7 +149,7 @@ def test_the_tcp_door_wants_the_token_and_the_socket_does_not(daemon: RunningDae
     assert fetch(daemon, "/v1/status")[0] == 401
     assert fetch(daemon, "/healthz") == (200, b"ok\n")
     token = (daemon.home / "token").read_text().strip()
-    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=60)
     connection.request("GET", "/v1/status", headers={"Authorization": f"Bearer {token}"})
     assert json.loads(connection.getresponse().read())["url"] == daemon.url
     connection.close()

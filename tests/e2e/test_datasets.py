@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +21,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.docker, pytest.mark.haproxy]
 FILES = 300
 LARGE = 96 << 20
 """Three packs, so that the daemon can be killed while some of them are still to come."""
+HALF = 48 << 20
+WITHIN_S = 300.0
 
 
 @pytest.fixture
@@ -43,9 +49,10 @@ def test_a_put_survives_a_kill_and_what_is_fetched_is_what_was_put(
     outside = {**daemon.environment, "APPLIANCE_URL": daemon.url, "APPLIANCE_TOKEN": token}
     arrived = daemon.home / "uploads"
     put = command("dataset", "put", "digits", str(source), "--tag", "v1")
-    interrupt(daemon, put, outside)
+    with half_way(daemon.port) as (url, go_on):
+        interrupt(daemon, put, {**outside, "APPLIANCE_URL": url}, go_on)
     daemon.start()
-    done = subprocess.run(put, env=outside, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(put, env=outside, capture_output=True, text=True, timeout=WITHIN_S, check=False)
     assert done.returncode == 0, done.stderr
     assert "was begun before" in done.stderr
     assert list(arrived.iterdir()) == []
@@ -53,7 +60,7 @@ def test_a_put_survives_a_kill_and_what_is_fetched_is_what_was_put(
     assert done.stdout.strip() == version["ref"]
     target = tmp_path / "out"
     get = command("dataset", "get", "digits:v1", str(target))
-    assert subprocess.run(get, env=outside, capture_output=True, timeout=120, check=False).returncode == 0
+    assert subprocess.run(get, env=outside, capture_output=True, timeout=WITHIN_S, check=False).returncode == 0
     compared = subprocess.run(["diff", "-r", "--no-dereference", str(source), str(target)], check=False)
     assert compared.returncode == 0
     refused = daemon.cli("delete", "dataset", "digits")
@@ -62,17 +69,61 @@ def test_a_put_survives_a_kill_and_what_is_fetched_is_what_was_put(
     assert daemon.cli("dataset", "get", "digits", str(target)).returncode == 3
 
 
-def interrupt(daemon: RunningDaemon, put: list[str], environment: dict[str, str]) -> None:
-    """Kill the daemon as soon as more of the large file is there than before."""
+@contextmanager
+def half_way(port: int) -> Iterator[tuple[str, threading.Event]]:
+    """An address of the server on that port where HALF bytes get through, and the others when the event is set."""
+    go_on, passed = threading.Event(), 0
+
+    def pump(source: socket.socket, sink: socket.socket, *, counts: bool) -> None:
+        nonlocal passed
+        try:
+            while data := source.recv(1 << 16):
+                passed += len(data) if counts else 0
+                if counts and passed > HALF:
+                    go_on.wait(WITHIN_S)
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:  # who still sends is to learn of it
+            for end in (source, sink):
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)  # wakes the other pump
+                end.close()
+
+    def serve() -> None:
+        with suppress(OSError):  # the listener is shut down at the end
+            while True:
+                client, _ = listener.accept()
+                server = socket.create_connection(("127.0.0.1", port))
+                sockets.extend((client, server))
+                threading.Thread(target=pump, args=(client, server), kwargs={"counts": True}, daemon=True).start()
+                threading.Thread(target=pump, args=(server, client), kwargs={"counts": False}, daemon=True).start()
+
+    sockets: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}", go_on
+        finally:
+            go_on.set()
+            listener.shutdown(socket.SHUT_RDWR)
+            serving.join(WITHIN_S)
+            for each in sockets:
+                each.close()
+
+
+def interrupt(daemon: RunningDaemon, put: list[str], environment: dict[str, str], go_on: threading.Event) -> None:
+    """Kill the daemon when more of the large file is there than before, and not yet all of it."""
     before = parts(daemon.home)
     going = subprocess.Popen(put, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + WITHIN_S
     while parts(daemon.home) <= before:
         assert going.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
     daemon.kill()
-    _, complaint = going.communicate(timeout=60)
+    go_on.set()
+    _, complaint = going.communicate(timeout=WITHIN_S)
     assert going.returncode == 5, complaint
     assert "goes on where it was" in complaint
 

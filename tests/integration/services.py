@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import secrets
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -36,6 +35,7 @@ from appliance.storage.directory.store import DirectoryStore
 from appliance.telemetry.telemetry import Telemetry
 from appliance.vault.secrets import Secrets
 from tests.support.docker import clear
+from tests.support.ports import free_port
 
 needs_services = [
     pytest.mark.anyio,
@@ -44,7 +44,7 @@ needs_services = [
     pytest.mark.haproxy,
     pytest.mark.skipif(shutil.which("haproxy", path="/usr/sbin:/usr/bin:/usr/local/sbin") is None, reason="no HAProxy"),
 ]
-DEADLINE_S = 120.0
+DEADLINE_S = 300.0
 
 
 async def eventually(look: Callable[[], Awaitable[object] | object], what: str, within_s: float = DEADLINE_S) -> None:
@@ -64,11 +64,11 @@ class Services:
     """`restart()` drops everything the daemon's process holds and begins again on what is stored."""
 
     def __init__(self, home: Path, **changes: str) -> None:
-        environ = {"APPLIANCE_PORT": str(_free_port()), "APPLIANCE_STOP_GRACE_S": "3", **changes}
+        environ = {"APPLIANCE_PORT": str(free_port()), "APPLIANCE_STOP_GRACE_S": "3", **changes}
         self.settings = load(environ, home=home)
         self.instance = secrets.token_hex(4)
         self.engine = Engine(instance=self.instance)
-        self.http = httpx2.AsyncClient(base_url=self.settings.url, trust_env=False, timeout=30)
+        self.http = httpx2.AsyncClient(base_url=self.settings.url, trust_env=False, timeout=60)
         self.router = self._router()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -199,9 +199,3 @@ async def services(**changes: str) -> AsyncIterator[Services]:
     finally:
         await found.clean()
         shutil.rmtree(home, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.support.corpus import Ran, Stage, exchanged, needs_corpus
+from tests.support.corpus import Stage, exchanged, needs_corpus
 from tests.support.corpus_programs import INFER, MNIST
 from tests.support.daemon import eventually
 from tests.support.git import Repository
@@ -27,11 +27,6 @@ def infer(stage: Stage, code: Repository) -> dict[str, str]:
     }
 
 
-def started(stage: Stage, ran: Ran) -> list[str]:
-    """Jobs of which the engine started a container, in order; one that was started twice is there twice."""
-    return [part for name, part in stage.starts if name == ran.name]
-
-
 def told(stage: Stage, reason: str) -> list[str]:
     events = stage.daemon.client.items("events", kind="repository", name="pushed")
     return [event["message"] for event in events if event["reason"] == reason]
@@ -44,8 +39,8 @@ def test_a_commit_that_was_trained_is_not_trained_again(stage: Stage) -> None:
     first = stage.run(MNIST_FILE, "again", mnist(stage), event=code)
     versions = stage.versions("mnist-sample")
     second = stage.run(MNIST_FILE, "again", mnist(stage), event=code)
-    assert started(stage, first) == ["CloneRepo", "TrainModel", "DeployModel"]
-    assert started(stage, second) == ["DeployModel"]
+    assert stage.started(first) == ["CloneRepo", "TrainModel", "DeployModel"]
+    assert stage.started(second) == ["DeployModel"]
     for job in ("CloneRepo", "TrainModel"):
         assert second.jobs[job]["reused"] == f"{first.name}/{job}"
         assert f"as {first.name}/{job}" in second.jobs[job]["message"]
@@ -54,9 +49,9 @@ def test_a_commit_that_was_trained_is_not_trained_again(stage: Stage) -> None:
     assert second.text("UploadModel", "model-id") != first.text("UploadModel", "model-id")
     code.commit({"README": "another commit"})
     third = stage.run(MNIST_FILE, "again", mnist(stage), event=code)
-    assert started(stage, third) == ["CloneRepo", "TrainModel", "DeployModel"]
+    assert stage.started(third) == ["CloneRepo", "TrainModel", "DeployModel"]
     replayed = stage.follow("replay", second.name)
-    assert started(stage, replayed) == ["CloneRepo", "TrainModel", "DeployModel"]
+    assert stage.started(replayed) == ["CloneRepo", "TrainModel", "DeployModel"]
     assert replayed.files("TrainModel", "trained-model") == first.files("TrainModel", "trained-model")
 
 
@@ -71,7 +66,7 @@ def test_a_run_that_failed_goes_on_where_it_stood(stage: Stage) -> None:
     code.commit({"infer.py": "raise SystemExit('not the file that the failed run has cloned')"})
     (stage.served / "down").unlink()
     resumed = stage.follow("resume", failed.name)
-    assert started(stage, resumed) == ["SendInferenceData"]
+    assert stage.started(resumed) == ["SendInferenceData"]
     assert resumed.jobs["CloneRepo"]["reused"] == f"{failed.name}/CloneRepo"
     assert resumed.log("SendInferenceData") == ["3 predictions"]
     assert resumed.document["parent"] == failed.name

@@ -15,8 +15,9 @@ from appliance.engine.images import Images
 from appliance.engine.labels import owner_of
 from appliance.state import runs
 from appliance.storage.scratch import Scratch
+from appliance.workflows.again import resume_run
 from appliance.workflows.controller import RunController
-from appliance.workflows.submit import start_run
+from appliance.workflows.submit import cancel_run, start_run
 from tests.integration.services import Services, eventually, needs_services
 
 pytestmark = needs_services
@@ -143,4 +144,56 @@ async def test_a_model_goes_from_a_run_to_the_front_door_and_a_bad_one_does_not(
     assert third.phase in ("Failed", "Error")
     assert "generation 3 fails" in third.message
     assert "generation 2 goes on serving" in third.message
+    assert "a replica wrote: no weights" in third.message
     assert await house.answer() == "two"
+
+
+async def test_a_resumed_run_starts_afresh_what_failed_before_something_else_was_repaired(house: House) -> None:
+    """The document stays the same; the replicas' secret was the trouble."""
+    needs_key = f"import os\nassert os.environ['KEY'] == 'right'\n{SERVER}"
+    spec = {
+        **SPEC,
+        "command": ["python3", "-c", needs_key],
+        "env": [{"name": "KEY", "value": "secret:KEY"}],
+    }
+    house.vault.set("KEY", "wrong")
+    run = house.submit("one", spec)
+    failed = await house.finish(run)
+    assert failed.phase == "Error", failed.message
+    assert "generation 1 fails" in failed.message
+
+    house.vault.set("KEY", "right")
+    resumed = resume_run(house.db, runs.get(house.db.read, run.id), now=time.time())
+    house.reconciler.hint("run", resumed.id)
+    done = await house.finish(resumed)
+    assert done.phase == "Succeeded", done.message
+    assert (await house.answer(), house.get("deployment", "web").generation) == ("one", 2)
+
+
+async def test_a_canceled_roll_out_never_takes_the_traffic(house: House) -> None:
+    first = await house.finish(house.submit("one", SPEC))
+    assert first.phase == "Succeeded", first.message
+    serving = [replica["container"] for replica in house.get("deployment", "web").status["replicas"]]
+
+    slow = {**SPEC, "command": ["python3", "-c", f"import time\ntime.sleep(10000)\n{SERVER}"]}
+    run = house.submit("two", slow)
+
+    def half_rolled_out() -> bool:
+        web = house.get("deployment", "web")
+        return any(one["generation"] == 2 and one["state"] == "starting" for one in web.status.get("replicas", ()))
+
+    await eventually(half_rolled_out, "a replica of the second generation runs")
+    cancel_run(house.db, run.id, now=time.time())
+    house.reconciler.hint("run", run.id)
+    second = await house.finish(run)
+    assert second.phase == "Canceled"
+    assert second.message == "canceled; deployment web is as it was in generation 1, and generation 2 is given up"
+
+    def settled() -> bool:
+        web = house.get("deployment", "web")
+        shown = [one["container"] for one in web.status["replicas"]]
+        return (web.phase, web.observed, shown) == ("Ready", 3, serving)
+
+    await eventually(settled, "the replicas that served are the only ones")
+    assert house.get("deployment", "web").spec["command"] == SPEC["command"]
+    assert await house.answer() == "one"

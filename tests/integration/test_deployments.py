@@ -57,7 +57,7 @@ def spec(version: str, *, replicas: int = 2, **more: object) -> dict[str, Any]:
 
 @pytest.fixture
 async def house(base_image: str) -> AsyncIterator[Services]:
-    async with services(APPLIANCE_DEPLOY_DEADLINE_S="12") as found:
+    async with services(APPLIANCE_DEPLOY_DEADLINE_S="30") as found:
         yield found
 
 
@@ -78,7 +78,7 @@ async def load(house: Services, workers: int = 4) -> AsyncIterator[Load]:
     async def work(client: httpx2.AsyncClient) -> None:
         while True:
             try:
-                answer = await client.get("/deployments/web/predict", timeout=20)
+                answer = await client.get("/deployments/web/predict", timeout=60)
                 if answer.status_code != 200:
                     found.failures.append(f"{answer.status_code}: {answer.text[:100]}")
                 found.answers[answer.text] += 1
@@ -113,7 +113,7 @@ async def test_an_update_under_load_fails_no_request_and_a_bad_one_never_serves(
     async with load(house) as met:
         await eventually(lambda: met.answers["one"] > 20, "answers of one")
         async with httpx2.AsyncClient(base_url=house.settings.url, trust_env=False) as patient:
-            slow = asyncio.create_task(patient.get("/deployments/web/slow", timeout=30))
+            slow = asyncio.create_task(patient.get("/deployments/web/slow", timeout=60))
             await asyncio.sleep(0.2)
             house.declare("deployment", "web", spec("two"))
             row = await house.phase("deployment", "web", "Ready")

@@ -38,7 +38,7 @@ UID = "0123456789abcdef"
 SECRET = "root:secret:19000:0:99999:7:::\n"
 SWAP_S = 2.5
 """How long somebody swaps a directory for a link while it is worked with."""
-LONGEST_S = 60.0
+LONGEST_S = 180.0
 """The same, where nothing has come through by then."""
 
 

@@ -417,7 +417,7 @@ class Jupyter:
         self.container = container
         self.address = f"127.0.0.1:{container.ports[8888]}"
         self.headers = {"Authorization": f"token {token}"}
-        self.http = httpx2.AsyncClient(base_url=f"http://{self.address}", headers=self.headers, timeout=30)
+        self.http = httpx2.AsyncClient(base_url=f"http://{self.address}", headers=self.headers, timeout=60)
 
     async def request(self, method: str, path: str, body: Any = None) -> Any:
         answer = await self.http.request(method, path, json=body)
@@ -490,7 +490,7 @@ async def test_output_survives_a_closed_tab(engine: Engine, notebook_image: str)
         room = f"json:notebook:{shared['fileId']}"
         url = f"ws://{server.address}/api/collaboration/room/{room}?sessionId={shared['sessionId']}"
         async with websockets.connect(url, additional_headers=server.headers) as tab:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(WITHIN_S):
                 await tab.recv()
             metadata = {"document_id": room, "cell_id": "c1"}
             await server.request("POST", f"/api/kernels/{kernel}/execute", {"code": code, "metadata": metadata})

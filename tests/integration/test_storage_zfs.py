@@ -94,7 +94,7 @@ class TestZfs:
         (path / "file").write_text("x")
         other = subprocess.Popen(["unshare", "--mount", "sleep", "60"])
         try:
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while not holders(f"{store.base}/v") and time.monotonic() < deadline:
                 time.sleep(0.02)
             for call_it in (store.destroy, store.seal):

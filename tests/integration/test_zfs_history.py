@@ -188,7 +188,7 @@ class TestViews:
                 with pytest.raises(StorageError, match="somebody looks at"):
                     destroy()
             assert (path / "file").read_text() == "s1"
-        monkeypatch.setattr(zfs_views, "WAIT_S", 20)
+        monkeypatch.setattr(zfs_views, "WAIT_S", 120)
         looking = threading.Event()
 
         def look() -> str:
@@ -199,7 +199,7 @@ class TestViews:
 
         with ThreadPoolExecutor(1) as pool:
             seen = pool.submit(look)
-            assert looking.wait(10)
+            assert looking.wait(60)
             store.destroy("a/v")
             assert seen.result() == "s1"
         assert store.volumes() == []

@@ -25,7 +25,7 @@ import pytest
 
 from appliance.cli import transfer
 from appliance.engine.labels import PREFIX
-from tests.support.daemon import RunningDaemon
+from tests.support.daemon import RunningDaemon, eventually
 from tests.support.git import GitServer, Repository, bridge_address, serve_git
 
 CORPUS = Path(__file__).parents[3] / "shared" / "corpus" / "workflows"
@@ -37,7 +37,7 @@ needs_corpus = [
     pytest.mark.haproxy,
     pytest.mark.skipif(not CORPUS.exists(), reason="the corpus of Gradient files is not beside the checkout"),
 ]
-RUN_S = 180.0
+RUN_S = 400.0
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,9 @@ class Stage:
         self.expert_image = f"{image}:expert"
         self.rows: list[Row] = []
         self.starts: list[tuple[str, str]] = []
-        """Run and job of every container that the engine has started for this daemon."""
+        """Run and job of every container that the engine has started for this daemon, as far as it has told."""
+        self.marks: set[str] = set()
+        """Names that the engine has told somebody to have given to an image."""
 
     def dataset(self, name: str, files: Mapping[str, str | bytes] | None = None, *, tag: str = "") -> str:
         """`NAME:VERSION` of a new version with these files; without files, the name of an empty dataset."""
@@ -160,6 +162,18 @@ class Stage:
             Row(file, what, len(ran.jobs), ran.seconds, ran.phase + (", as it should" if ends != "Succeeded" else ""))
         )
         return ran
+
+    def started(self, ran: Ran) -> list[str]:
+        """Jobs of which the engine started a container, in order; one that was started twice is there twice."""
+        repository, tag = self.image.partition(":")[0], f"mark-{secrets.token_hex(4)}"
+        api = docker.from_env()
+        try:  # events come in order: after one that is caused now, all that were before it are here
+            api.api.tag(self.image, repository, tag)
+            eventually(lambda: f"{repository}:{tag}" in self.marks, within_s=60, what="what the engine has to tell")
+            api.api.remove_image(f"{repository}:{tag}")
+        finally:
+            api.close()
+        return [part for name, part in self.starts if name == ran.name]
 
     def follow(self, *asked: str, ends: str = "Succeeded") -> Ran:
         """The run that `appliance workflow ...` begins, or follows, once it has ended as `ends`."""
@@ -247,14 +261,16 @@ class _Handler(SimpleHTTPRequestHandler):
 def _counting(stage: Stage) -> Iterator[None]:
     """Asks the engine itself: what a daemon writes down about its containers may be wrong."""
     instance = (stage.daemon.home / "instance").read_text().strip()
-    wanted: dict[str, str | list[str] | bool] = {"label": f"{PREFIX}instance={instance}", "event": "start"}
     api = docker.from_env(timeout=3600)
-    events = api.events(filters=wanted, decode=True)
+    events = api.events(filters={"event": ["start", "tag"]}, decode=True)
 
     def follow() -> None:
         for event in events:
-            labels = event["Actor"]["Attributes"]
-            stage.starts.append((labels[f"{PREFIX}name"], labels[f"{PREFIX}part"]))
+            told = event["Actor"]["Attributes"]
+            if event["Action"] == "tag":
+                stage.marks.add(told["name"])
+            elif told.get(f"{PREFIX}instance") == instance:
+                stage.starts.append((told[f"{PREFIX}name"], told[f"{PREFIX}part"]))
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()

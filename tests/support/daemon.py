@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,27 +20,27 @@ import pytest
 from appliance.client import Client
 from appliance.engine.labels import PREFIX
 from appliance.errors import ApplianceError
+from tests.support.ports import free_port
 
 T = TypeVar("T")
 
-START_S = 60.0
+START_S = 120.0
+STOP_S = 60.0
+PATIENCE = 3.0
+"""How many times as long as a test says things may last: deadlines are thought of on a quiet machine."""
 
 
-def eventually(look: Callable[[], T | None], *, within_s: float, what: str) -> T:
+def eventually(look: Callable[[], T | None], *, within_s: float, what: str | Callable[[], str]) -> T:
     """The first true answer of `look`. Fails with `what` after the deadline."""
-    deadline = time.monotonic() + within_s
+    deadline = time.monotonic() + PATIENCE * within_s
     while True:
+        last = time.monotonic() > deadline
         if found := look():
             return found
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within_s:.0f} s: {what}")
+        if last:
+            told = what if isinstance(what, str) else what()
+            raise AssertionError(f"not within {PATIENCE * within_s:.0f} s: {told}")
         time.sleep(0.1)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class RunningDaemon:
@@ -65,7 +65,7 @@ class RunningDaemon:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def cli(self, *arguments: str, stdin: str = "", timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    def cli(self, *arguments: str, stdin: str = "", timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "appliance.cli.main", *arguments],
             input=stdin,
@@ -86,7 +86,9 @@ class RunningDaemon:
     def start(self) -> None:
         """Start it and wait until the engine and the front door are there."""
         self.launch()
-        eventually(self._is_up, within_s=START_S, what=f"a daemon that answers; its log:\n{self.log.read_text()}")
+        eventually(
+            self._is_up, within_s=START_S, what=lambda: f"a daemon that answers; its log:\n{self.log.read_text()}"
+        )
 
     def _is_up(self) -> bool:
         assert self._process is not None, "started"
@@ -102,14 +104,19 @@ class RunningDaemon:
         """kill -9, as a power cut would end it."""
         assert self._process is not None, "started"
         self._process.send_signal(signal.SIGKILL)
-        self._process.wait(10)
+        self._process.wait(STOP_S)
         self.client.close()
 
     def stop(self) -> None:
-        if self._process and self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            self._process.wait(30)
-        self.client.close()
+        """Raises where it does not end by itself; even then it is gone afterwards."""
+        try:
+            if self._process and self._process.poll() is None:
+                self._process.send_signal(signal.SIGTERM)
+                self._process.wait(STOP_S)
+        finally:
+            if self._process and self._process.poll() is None:
+                self.kill()
+            self.client.close()
 
     def running_containers(self, name: str) -> list[str]:
         """Ids of what the engine runs for a resource or a run of this daemon, asked without the daemon."""
@@ -122,14 +129,29 @@ class RunningDaemon:
             engine.close()
 
     def remove_containers(self) -> None:
+        """All that the engine has of this daemon, and its network."""
+        if not (self.home / "instance").exists():
+            return
         instance = (self.home / "instance").read_text().strip()
-        engine = docker.from_env()
         label: dict[str, str | list[str] | bool] = {"label": f"{PREFIX}instance={instance}"}
-        for container in engine.containers.list(all=True, filters=label):
-            container.remove(force=True, v=True)
-        for network in engine.networks.list(names=[f"appliance-{instance}"]):
-            network.remove()
-        engine.close()
+
+        def gone() -> bool:
+            """What the engine is removing already, it refuses to remove once more."""
+            with suppress(docker.errors.APIError):
+                containers = engine.containers.list(all=True, filters=label, ignore_removed=True)
+                for container in containers:
+                    container.remove(force=True, v=True)
+                networks = engine.networks.list(names=[f"appliance-{instance}"])
+                for network in networks:
+                    network.remove()
+                return not containers and not networks
+            return False
+
+        engine = docker.from_env()
+        try:
+            eventually(gone, within_s=STOP_S, what=f"nothing of appliance {instance} on the engine")
+        finally:
+            engine.close()
 
     def run_to_end(self, name: str, *, within_s: float = 120) -> Any:
         def ended() -> Any:
@@ -166,6 +188,12 @@ def daemon(engine_socket: None) -> Iterator[RunningDaemon]:
 @pytest.fixture(scope="module")
 def engine_socket() -> None:
     try:
-        docker.from_env().ping()
+        engine = docker.from_env()
     except docker.errors.DockerException as error:
         pytest.skip(f"no Docker engine: {error}")
+    try:
+        engine.ping()
+    except docker.errors.DockerException as error:
+        pytest.skip(f"no Docker engine: {error}")
+    finally:
+        engine.close()

@@ -7,6 +7,7 @@ import secrets
 import sys
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -15,9 +16,10 @@ import pytest
 
 from appliance.engine.docker import Engine
 from appliance.engine.images import Images
-from appliance.errors import EngineDown
+from appliance.errors import Conflict, EngineDown, EngineError
 from appliance.settings import SETTINGS
 
+CLEAR_S = 120.0
 BASE_IMAGE = str(next(setting.default for setting in SETTINGS if setting.name == "base_image"))
 
 
@@ -51,17 +53,26 @@ async def engine(anyio_backend: str, docker_engine: str) -> AsyncIterator[Engine
 
 
 async def clear(engine: Engine) -> None:
-    """Remove everything this instance has on the engine."""
-    for container in await engine.list():
-        await engine.remove(container.id)
+    """Remove everything this instance has on the engine. What the engine is removing already is waited for."""
+    async with asyncio.timeout(CLEAR_S):
+        while containers := await engine.list():
+            for container in containers:
+                with suppress(Conflict, EngineError):
+                    await engine.remove(container.id)
+            await asyncio.sleep(0.05)
+        while not await engine.client.call(lambda api: _removed(api, engine.network)):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
-    def remove_network(api: docker.APIClient) -> None:
-        try:
-            api.remove_network(engine.network)
-        except docker.errors.NotFound:
-            return
 
-    await engine.client.call(remove_network)
+def _removed(api: docker.APIClient, network: str) -> bool:
+    """False: a container that is gone is still counted in it."""
+    try:
+        api.remove_network(network)
+    except docker.errors.NotFound:
+        return True
+    except docker.errors.APIError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="session")

@@ -63,10 +63,13 @@ def serve_s3(host: str = "127.0.0.1", bucket: str = "the-bucket") -> Iterator[Bu
         argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
+        reader = threading.Thread(target=process.stderr.read, daemon=True)
         try:
             lines = iter(process.stderr)
             port = next(found[1] for line in lines if (found := re.search(r"http://[\d.]+:(\d+)", line)))
-            threading.Thread(target=process.stderr.read, daemon=True).start()
+            reader.start()
             yield Bucket(f"http://{host}:{port}", bucket)
         finally:
             process.kill()
+            if reader.ident is not None:
+                reader.join()  # before what it reads is closed

@@ -49,7 +49,7 @@ def test_a_killed_daemon_leaves_the_home_free(settings: Settings) -> None:
         assert holder.stdout.readline() == "held\n"
         assert home.running_pid(settings) == holder.pid
         holder.send_signal(signal.SIGKILL)
-        holder.wait(10)
+        holder.wait(60)
     assert home.running_pid(settings) is None
     home.Lock(settings).release()
 
@@ -67,13 +67,16 @@ time.sleep(1)
 """
 
 
-def test_what_a_killed_daemon_was_about_to_start_is_waited_for(settings: Settings) -> None:
+def test_what_a_killed_daemon_was_about_to_start_is_waited_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(home, "LOCK_S", 60.0)
     holder = subprocess.Popen([sys.executable, "-c", ORPHAN, str(settings.home)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
     with holder.stdout:
         assert holder.stdout.readline() == "held\n"
         holder.send_signal(signal.SIGKILL)
-        holder.wait(10)
+        holder.wait(60)
     home.Lock(settings).release()
 
 

@@ -46,7 +46,7 @@ def install(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
 
@@ -54,7 +54,7 @@ def call(env: dict[str, str], script: str) -> subprocess.CompletedProcess[str]:
     """Runs `script` with the functions of install.sh at hand and its paths resolved."""
     whole = f"source {INSTALL}; parse; resolve_paths; {script}"
     return subprocess.run(
-        ["bash", "-c", whole], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+        ["bash", "-c", whole], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
     )
 
 

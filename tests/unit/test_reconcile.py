@@ -48,7 +48,7 @@ class Recorder:
             self.active.discard(key)
 
     async def seen(self, number: int) -> None:
-        async with asyncio.timeout(5), self.changed:
+        async with asyncio.timeout(60), self.changed:
             await self.changed.wait_for(lambda: len(self.calls) >= number)
 
 
@@ -108,8 +108,9 @@ async def test_a_failure_is_tried_again_and_counted(monkeypatch: pytest.MonkeyPa
         await controller.seen(2)
         assert reconciler.failures
         await controller.seen(3)
-        await asyncio.sleep(0.01)
-        assert not reconciler.failures
+        async with asyncio.timeout(60):
+            while reconciler.failures:  # noqa: ASYNC110 - the loop tells nobody
+                await asyncio.sleep(0.01)
 
 
 async def test_again_brings_the_key_back() -> None:
@@ -153,6 +154,6 @@ async def test_a_cancel_that_meets_a_hint_ends_the_loop(steps: int) -> None:
     for _ in range(steps):
         await asyncio.sleep(0)
     task.cancel()
-    ended, _ = await asyncio.wait([task], timeout=2)
+    ended, _ = await asyncio.wait([task], timeout=60)
     task.cancel()
     assert ended

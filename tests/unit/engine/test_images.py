@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +65,17 @@ def image(digest: str) -> tuple[int, Any]:
 
 
 async def begun(builder: Builder, times: int = 1) -> None:
-    async with asyncio.timeout(10):
-        while builder.built < times:  # noqa: ASYNC110 - the engine's answers come from another thread
+    await until(lambda: builder.built >= times)
+
+
+async def both_wait(images: Images) -> None:
+    """Two callers are at the same build."""
+    await until(lambda: images._flights[BASE.ref]._waiting == 2)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not holds():  # noqa: ASYNC110 - the engine's answers come from another thread
             await asyncio.sleep(0.01)
 
 
@@ -96,21 +105,17 @@ async def test_calls_for_the_same_image_share_one_build(images: Images, builder:
     first = asyncio.create_task(images.ensure("appliance/base"))
     await begun(builder)
     second = asyncio.create_task(images.ensure("appliance/base:latest", lines.append))
-    await asyncio.sleep(0.05)
+    await both_wait(images)
     builder.go.set()
     assert list(await asyncio.gather(first, second)) == ["sha256:1", "sha256:1"]
     assert builder.built == 1
 
 
-async def test_a_build_goes_on_while_one_caller_waits(images: Images, builder: Builder, fake: FakeEngine) -> None:
+async def test_a_build_goes_on_while_one_caller_waits(images: Images, builder: Builder) -> None:
     first = asyncio.create_task(images.ensure("appliance/base"))
     await begun(builder)
-    asked = fake.requests.count(INSPECT)
     second = asyncio.create_task(images.ensure("appliance/base"))
-    async with asyncio.timeout(10):
-        while fake.requests.count(INSPECT) == asked:  # noqa: ASYNC110 - see above
-            await asyncio.sleep(0.01)
-    await asyncio.sleep(0.1)
+    await both_wait(images)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     builder.go.set()
@@ -145,17 +150,17 @@ async def test_a_listener_that_fails_does_not_stop_a_build(images: Images, build
     assert await images.ensure("appliance/base", broken) == "sha256:1"
 
 
-async def test_two_appliances_build_in_turns(tmp_path: Path) -> None:
+async def test_two_appliances_build_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "POLL_S", 0.01)
     order: list[str] = []
 
     async def build(name: str) -> None:
         async with turns.turn(name, order.append, tmp_path / "lock"):
             order.append(f"{name} begins")
-            await asyncio.sleep(0.01)
+            await until(lambda: len(order) > 1)
             order.append(f"{name} ends")
 
-    async with asyncio.timeout(10):
-        await asyncio.gather(build("one"), build("two"))
+    await asyncio.gather(build("one"), build("two"))
     assert order == [
         "one begins",
         "two: waiting for another image build on this machine",

@@ -108,6 +108,7 @@ async def _look(kind: str, place: str, directory: Path, following: str) -> tuple
     home = open_home(kind, place, directory)
     ledger = Ledger(directory)
     try:
+        ledger.mend()
         begun = ledger.read()[-1]
         operation = begun.get("begun", "")
         if operation != "restore":  # that one may be half way until the sweep of the next start

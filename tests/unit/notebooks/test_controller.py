@@ -87,7 +87,7 @@ class House:
     async def run(self, *phases: str) -> Resource:
         """Reconcile until the phase is one of these."""
         uid = self.row.uid
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while True:
                 await self.controller.reconcile(uid)
                 if self.row.phase in phases:
@@ -97,7 +97,7 @@ class House:
     async def drop(self) -> None:
         """Reconcile until the row is gone."""
         uid = self.row.uid
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while resources.find_uid(self.db.read, uid):
                 await self.controller.reconcile(uid)
 

@@ -305,7 +305,9 @@ def test_archives_of_other_programs_are_taken(target: Tree) -> None:
 
 
 @given(st.lists(GOOD_NAMES, min_size=1, max_size=4), st.binary(max_size=50), st.integers(-(10**18), 4 * 10**18))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60, deadline=None
+)
 def test_any_name_and_time_survives_a_manifest_and_a_pack(
     tmp_path: Path, parts: list[bytes], content: bytes, mtime_ns: int
 ) -> None:

@@ -10,6 +10,7 @@ from appliance.errors import RouterError, UsageError
 from appliance.router import listen, ports
 from appliance.router.ports import Holder, Place
 from appliance.router.render import Bind
+from tests.support.ports import free_port
 
 
 @pytest.fixture
@@ -51,16 +52,15 @@ def test_a_listener_is_found_and_named(listener: Bind) -> None:
 
 
 def test_a_free_port_and_a_foreign_address(listener: Bind) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        free = Bind("127.0.0.1", server.getsockname()[1])
+    free = Bind("127.0.0.1", free_port())
     assert ports.probe(free) is Place.FREE
     assert ports.holder(free) is None
     assert ports.probe(Bind("192.0.2.1", listener.port)) is Place.ABSENT
 
 
 def test_a_connection_that_has_ended_does_not_hold_the_port() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = server.getsockname()
+    address = ("127.0.0.1", free_port())
+    with socket.create_server(address) as server:
         client = socket.create_connection(address)
         accepted, _ = server.accept()
         accepted.close()  # first, so that TIME_WAIT is on this side

@@ -98,7 +98,7 @@ async def test_the_end_of_a_process_is_noticed(children: list[subprocess.Popen[b
     child = spawn(children, SLEEP)
     assert not await process.ended(child.pid, timeout_s=0.01)
     child.send_signal(signal.SIGKILL)
-    assert await process.ended(child.pid, timeout_s=10)
+    assert await process.ended(child.pid, timeout_s=60)
     assert not process.alive(child.pid), "a zombie does not live"
     child.wait()
     assert await process.ended(child.pid, timeout_s=0)
@@ -106,6 +106,7 @@ async def test_the_end_of_a_process_is_noticed(children: list[subprocess.Popen[b
 
 async def test_one_that_does_not_listen_to_the_polite_signal_is_killed(children: list[subprocess.Popen[bytes]]) -> None:
     polite, deaf = spawn(children, SLEEP), spawn(children, DEAF)
+    await process.end([polite.pid], grace_s=60)
     await process.end([polite.pid, deaf.pid], grace_s=0.2)
     assert (polite.wait(), deaf.wait()) == (-signal.SIGTERM, -signal.SIGKILL)
 

@@ -31,7 +31,7 @@ def test_free_texts_become_names(text: str, name: str) -> None:
 def test_what_is_no_name_is_refused_with_the_rule(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         slug(text)
-    assert "letters, digits" in caught.value.hint
+    assert "the letters a-z and A-Z, digits" in caught.value.hint
     assert caught.value.message.isprintable()
 
 

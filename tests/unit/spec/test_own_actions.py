@@ -148,6 +148,8 @@ MISTAKES = [
     (parameters("[1]"), "with.parameters", "must be a map of names to values", ""),
     (parameters("{a-b: 1}"), "with.parameters.a-b", "not a variable's name", ""),
     (parameters("{class: 1}"), "with.parameters.class", "not a variable's name", "keyword"),
+    (parameters("{größe: 1, 1größe: 2}"), "with.parameters[`1größe`]", "not a variable's name", "of Python"),
+    (parameters("{ﬁt: 1, fit: 2}"), "with.parameters.fit", "is the same variable as `ﬁt`", "keep one"),
     (parameters("{lr: 1e-4}"), "with.parameters.lr", "as a text and as a number", "0.0001 for the number"),
     (parameters("{a: {b: [x, no]}}"), "with.parameters.a.b[1]", "as a text and as a boolean", ""),
     (parameters("{key: 'secret:A'}"), "with.parameters.key", "stand in the executed notebook", "`env`"),

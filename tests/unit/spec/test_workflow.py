@@ -227,6 +227,8 @@ JOB = [
     ("env: {A: 0b11}", "env.A", "can be read as a number", ""),
     ("env: {A: }", "env.A", "not empty (null)", ""),
     ("env: {1A: x}", "env.1A", "not a variable's name", ""),
+    ("env: {GRÜSSE: x}", "env[`GRÜSSE`]", "not a variable's name", "the letters a-z and A-Z"),
+    ("outputs: {größe: {type: volume}}", "outputs[`größe`]", "cannot be the name of an output", "a-z and A-Z"),
     ("env: {A=B: x}", "env[`A=B`]", "not a variable's name", ""),
     ("env: {A: 'secret:'}", "env.A", "names no secret", "secret:NAME"),
     ("env: {A: 'secret:a b'}", "env.A", "names no secret", ""),

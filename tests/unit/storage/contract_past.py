@@ -18,7 +18,7 @@ from appliance.storage.trees import tree
 from tests.unit.storage.trees import describe, fill, set_xattrs
 
 MB = 1_000_000
-SETTLES_S = 30.0
+SETTLES_S = 120.0
 """ZFS counts what was written some seconds later."""
 CHANGES: tuple[Callable[[Path], object], ...] = (
     lambda path: (path / "deep" / "new").touch(),

@@ -53,7 +53,7 @@ def test_destroying_waits_for_quiet_and_quiet_for_destroying() -> None:
         with gate.destroying("a"):
             told.append("destroying")
             inside.set()
-            go_on.wait(10)
+            go_on.wait(60)
             told.append("destroyed")
 
     def be_quiet() -> None:
@@ -63,9 +63,9 @@ def test_destroying_waits_for_quiet_and_quiet_for_destroying() -> None:
             told.append("loud")
 
     first = started(destroy)
-    assert inside.wait(10)
+    assert inside.wait(60)
     quiet = started(be_quiet)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not gate._quiet:
         assert time.monotonic() < deadline
         time.sleep(0.001)
@@ -73,7 +73,7 @@ def test_destroying_waits_for_quiet_and_quiet_for_destroying() -> None:
     assert told == ["destroying"]
     go_on.set()
     for thread in (first, quiet, second):
-        thread.join(10)
+        thread.join(60)
     assert told == ["destroying", "destroyed", "quiet", "loud", "destroying", "destroyed"]
 
 
@@ -109,7 +109,7 @@ def test_destroying_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> N
 
     with gate.quiet():
         thread = started(destroy)
-        thread.join(10)
+        thread.join(60)
     assert [error.message for error in refused] == ["a backup reads volume 'a'"]
     with gate.destroying("a"):
         pass

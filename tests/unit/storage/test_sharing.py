@@ -184,7 +184,7 @@ def tmpfs(tmp_path: Path) -> Iterator[Path]:
     if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(where)]).returncode:
         pytest.skip("mounting a tmpfs needs root")
     yield where
-    subprocess.run(["umount", str(where)], check=True)
+    subprocess.run(["umount", "--lazy", str(where)], check=True)
 
 
 def test_a_tmpfs_does_not_tell_of_pages_that_are_mapped(tmpfs: Path) -> None:

@@ -55,7 +55,7 @@ def test_a_file_that_somebody_has_a_lease_on_is_not_waited_for(root: Path) -> No
         began = time.monotonic()
         with pytest.raises(NotFound):
             open_file(root, "data/train.csv")
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30, "the kernel breaks a lease after 45 s"
         fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
 
@@ -116,10 +116,18 @@ def test_a_pin_is_the_thing_itself_and_leads_nowhere(root: Path) -> None:
 
 
 def test_reading_leaves_no_descriptor_open(root: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
     for path in ("data", "link", "fifo", "none", "folder/x", ""):
         with contextlib.suppress(NotFound, UsageError):
             open_file(root, path)
         with contextlib.suppress(NotFound):
             list_directory(root, path)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert [path for path in descriptors() if path.startswith(str(root))] == []
+
+
+def descriptors() -> list[str]:
+    """Paths of what this process has open."""
+    found = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return found

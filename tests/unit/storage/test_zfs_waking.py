@@ -20,7 +20,7 @@ def test_a_file_system_that_answers_only_after_another_was_asked_holds_nobody_up
     def statvfs(path: str) -> None:
         asked.append(path)
         if path == "stuck":
-            woken.wait(30)
+            woken.wait(120)
         elif path == "waker":
             woken.set()
         else:
@@ -32,7 +32,7 @@ def test_a_file_system_that_answers_only_after_another_was_asked_holds_nobody_up
     waking.ask(["gone", "stuck", "other", "waker"])
     assert asked == ["gone", "stuck", "other", "waker"]
     assert woken.is_set()
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60
 
 
 def test_nothing_that_answers_is_left_for_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,9 +73,9 @@ def test_a_program_that_is_missing_is_named() -> None:
 
 
 def test_arguments_reach_a_program_as_they_are() -> None:
-    answer = argv.run(["printf", "%s|", "$(id)", "a b", "; ls", "*"], timeout_s=5)
+    answer = argv.run(["printf", "%s|", "$(id)", "a b", "; ls", "*"], timeout_s=60)
     assert (answer.code, answer.out) == (0, b"$(id)|a b|; ls|*|")
-    assert argv.run(["false"], timeout_s=5).err == "exit code 1"
+    assert argv.run(["false"], timeout_s=60).err == "exit code 1"
 
 
 def fake(directory: Path, name: str, script: str) -> None:

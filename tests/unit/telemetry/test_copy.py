@@ -31,7 +31,7 @@ async def telemetry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
 
 
 async def until(telemetry: Telemetry, count: int) -> list[LogLine]:
-    with anyio.fail_after(30):
+    with anyio.fail_after(120):
         while len(lines := await telemetry.logs(LogQuery(name="nb", limit=100_000))) < count:  # noqa: ASYNC110
             await anyio.sleep(0.01)
     return lines

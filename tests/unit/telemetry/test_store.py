@@ -72,7 +72,7 @@ def write(store: Store, rows: dict[str, Any]) -> BaseException | None:
         done.set()
 
     store.submit(Batch(rows, written=written))
-    assert done.wait(20)
+    assert done.wait(120)
     return answers[0]
 
 
@@ -86,7 +86,7 @@ def resume(store: Store, container: str) -> tuple[int | None, Position | None, s
         return read_cursor(connection, container)
 
 
-def eventually(condition: Callable[[], bool], timeout_s: float = 20) -> None:
+def eventually(condition: Callable[[], bool], timeout_s: float = 120) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "never came true"
@@ -229,7 +229,7 @@ def test_stopping_while_nothing_can_be_written_says_so(
     monkeypatch.setattr(store, "_commit", fail)
     answers: list[BaseException | None] = []
     store.submit(Batch({LINES: [line(1)]}, written=answers.append))
-    assert failing.wait(10)
+    assert failing.wait(120)
     store.stop()
     assert isinstance(answers[0], duckdb.IOException)
 

@@ -558,6 +558,88 @@ async def test_a_disk_that_does_not_answer_holds_up_nobody(bench: Bench, monkeyp
     assert time.monotonic() - begun < 60
 
 
+def detail(bench: Bench) -> tuple[str, str]:
+    found = resources.get(bench.db.read, "workflow", "wf")
+    return found.phase, found.message
+
+
+async def test_its_detail_says_which_triggers_cannot_fire_until_they_can(bench: Bench, tmp_path: Path) -> None:
+    folder = tmp_path / "incoming"
+    bench.apply(f"on: {{dataset: data, folder: {folder}, spec: true}}\n" + JOBS, source="cli")
+    seen(bench, folder)
+    for _ in range(2):
+        bench.look(after=1)
+        dataset, place, spec = detail(bench)[1].split("; ")
+        assert dataset == "there is no dataset 'data' yet: its first version starts a run"
+        assert place == f"there is nothing at {folder} yet"
+        assert spec == "`on.spec` looks at files of the watched folder, and this workflow came by cli"
+        assert detail(bench)[0] == "Ready"
+    await bench.version("data")
+    bench.look(after=1)
+    assert detail(bench)[1] == f"{place}; {spec}"
+    folder.mkdir()
+    seen(bench, folder)
+    bench.look(after=1)
+    assert detail(bench)[1] == spec
+    bench.restart()
+    bench.look(after=1)
+    assert detail(bench)[1].endswith(spec)
+    bench.apply(JOBS, source="cli")
+    bench.look(after=1)
+    assert detail(bench) == ("Ready", "")
+
+
+async def test_one_applied_again_unchanged_has_its_detail_again(bench: Bench) -> None:
+    text = "on: {dataset: data}\n" + JOBS
+    bench.apply(text)
+    bench.look()
+    before = detail(bench)
+    assert before[1]
+    bench.apply(text)
+    bench.look(after=1)
+    assert detail(bench) == before
+
+
+async def test_what_starts_nothing_any_more_has_no_detail_of_its_triggers(bench: Bench) -> None:
+    """Also where it was withdrawn while no daemon ran."""
+    bench.apply("on: {dataset: data}\n" + JOBS)
+    bench.look()
+    with bench.db.write() as db:
+        apply.withdraw(db, "workflow", "wf", source="file:wf.yaml", now=bench.clock())
+    bench.restart()
+    bench.look()
+    assert detail(bench)[1] == ""
+
+
+async def test_only_a_change_of_the_detail_is_written(bench: Bench) -> None:
+    bench.apply("on: {dataset: data}\n" + JOBS)
+    for _ in range(3):
+        bench.look(after=1)
+    before = bench.db.read.total_changes
+    for _ in range(3):
+        bench.look(after=1)
+    assert bench.db.read.total_changes == before
+
+
+async def test_before_the_first_look_the_status_knows_what_starts_by_itself(bench: Bench) -> None:
+    bench.apply(HOURLY)
+    assert bench.triggers.health() == (True, "1 workflow starts by itself")
+    assert bench.look() == []
+    assert bench.triggers.health() == (True, "1 workflow starts by itself")
+
+
+async def test_what_the_status_has_read_is_no_first_look(bench: Bench) -> None:
+    """Marks of what was withdrawn while nobody looked are forgotten all the same."""
+    workflow = bench.apply(HOURLY)
+    bench.look()
+    with bench.db.write() as db:
+        apply.withdraw(db, "workflow", "wf", source="file:wf.yaml", now=bench.clock())
+    bench.restart()
+    assert bench.triggers.health() == (True, "nothing starts by itself")
+    bench.look()
+    assert triggers.of(bench.db.read, workflow.uid) == {}
+
+
 async def test_a_webhook_without_its_secret_is_told_until_it_is_set(bench: Bench) -> None:
     bench.apply("on: {webhook: {secret: secret:HOOK}}\n" + JOBS)
     for _ in range(2):
@@ -565,6 +647,8 @@ async def test_a_webhook_without_its_secret_is_told_until_it_is_set(bench: Bench
     (told,) = bench.told("TriggerBlind")
     assert told.startswith("no signed message is taken: no secret named 'HOOK'")
     assert told in bench.triggers.health()[1]
+    assert detail(bench) == ("Ready", told)
     bench.vault.set("HOOK", "word")
     bench.look(after=1)
     assert told not in bench.triggers.health()[1]
+    assert detail(bench) == ("Ready", "")

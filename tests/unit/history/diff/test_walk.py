@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,29 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "before", tmp_path / "after"
 
 
-def children() -> set[int]:
-    """Processes of this one that have not been reaped."""
+def processes() -> set[int]:
+    """Of this one, that have not been reaped."""
     found = set()
     for task in os.listdir("/proc/self/task"):
         with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
             found |= {int(pid) for pid in Path(f"/proc/self/task/{task}/children").read_text().split()}
     return found
+
+
+@pytest.fixture(autouse=True)
+def others() -> Iterator[None]:
+    """What another test has left is not this one's."""
+    _others.update(processes())
+    yield
+    _others.clear()
+
+
+_others: set[int] = set()
+
+
+def children() -> set[int]:
+    """That the test has begun and that have not been reaped."""
+    return processes() - _others
 
 
 async def told(before: Path, after: Path, hints: Any = None, **options: Any) -> list[dict[str, Any]]:
@@ -81,7 +98,7 @@ async def test_a_cancelled_caller_ends_the_process(pair: tuple[Path, Path]) -> N
             await asyncio.Event().wait()
 
     task = asyncio.create_task(listen())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         await begun.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
