@@ -239,7 +239,7 @@ class ApplianceApp(App[None]):
     def action_help(self) -> None:
         if len(self.screen_stack) > 1:
             bound = [binding for binding in self.screen.BINDINGS if isinstance(binding, Binding) and binding.show]
-            rows = [f"{binding.key.partition(',')[0]:<8}{binding.description}" for binding in bound]
+            rows = [f"{binding.key.partition(',')[0]:<8}{binding.tooltip or binding.description}" for binding in bound]
         else:
             here: tuple[Action, ...] = self.listing.kind.actions if self.listing else ()
             rows = [f"{action.key:<8}{action.text}" for action in (*here, *EVERYWHERE)]

@@ -36,7 +36,7 @@ class RunScreen(Screen[None]):
         Binding("x", "cancel", "cancel"),
         Binding("e", "again('resume')", "resume"),
         Binding("y", "again('replay')", "replay"),
-        Binding("n", "notebook", "notebook of the job"),
+        Binding("n", "notebook", "notebook", tooltip="notebook of the job"),
         Binding("d", "document", "document"),
         Binding("j", "down", show=False),
         Binding("k", "up", show=False),

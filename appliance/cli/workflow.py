@@ -27,6 +27,8 @@ MORE = {
     "gone.",
 }
 NEWEST = 100
+MOST_ROWS = 1000
+"""What the API gives at most."""
 RUN = "WORKFLOW.NUMBER, or WORKFLOW for its newest run"
 
 
@@ -106,8 +108,8 @@ def run_runs(args: argparse.Namespace) -> int:
     header, row, _ = get.TABLES["runs"]
     empty = f"no runs of {args.workflow}: `appliance workflow run {args.workflow}`"
     render.table(header, [row(item) for item in rows], empty=empty)
-    if len(rows) == args.limit:
-        render.say(f"these are the newest {args.limit}; -n N shows as many as you like")
+    if len(rows) in (args.limit, MOST_ROWS):
+        render.say(f"these are the newest {len(rows)}; -n N shows up to {MOST_ROWS}")
     return 0
 
 
@@ -120,9 +122,12 @@ def run_show(args: argparse.Namespace) -> int:
 
 
 def _say_next(client: Client, name: str) -> None:
-    """Of a workflow that a schedule starts; `name` may be a run's too, which says nothing of what comes next."""
+    """Of a workflow that starts by itself; `name` may be a run's too, which says nothing of what comes next."""
     with suppress(NotFound):
-        if at := client.get("workflows", name).get("next_run"):
+        workflow = client.get("workflows", name)
+        if why := workflow["message"]:
+            render.say(f"workflow {name}: {render.clean(why)}")
+        if at := workflow.get("next_run"):
             render.say(f"its schedule starts the next run {render.ahead(at)}, at {render.clock(at)}")
 
 

@@ -13,9 +13,7 @@ from typing import Any
 
 from appliance.datasets import finding
 from appliance.datasets.ref import parse_ref
-from appliance.errors import SpecError, UsageError
-from appliance.spec.load import parse
-from appliance.spec.models import Workflow
+from appliance.errors import UsageError
 from appliance.state import capsules, holds, models, resources, runs, versions
 from appliance.state.db import Connection
 from appliance.state.resources import Resource
@@ -47,28 +45,31 @@ def of_model(db: Connection, model_id: str) -> list[str]:
 
 
 def writers(db: Connection, dataset: str) -> list[str]:
-    """Jobs of open runs that are going to write a version of the dataset with this uid."""
+    """Open runs of which a job is going to write a version of the dataset with this uid. In words for a person."""
     found = []
     for run in runs.unfinished(db):
-        try:
-            workflow = parse("workflow", run.workflow, run.spec)
-        except SpecError:
-            continue  # it ends with these words at its next look
-        assert isinstance(workflow, Workflow)
-        for job in runs.jobs(db, run.id):
-            outputs = workflow.jobs[job.name].outputs.values() if job.phase not in FINAL_PHASES else ()
-            if dataset in (_named(db, output.ref) for output in outputs if output.type == "dataset"):
-                found.append(f"run {run.workflow}.{run.number}, whose job {job.name} writes to it")
+        writing = {name for name, job in run.spec.get("jobs", {}).items() if dataset in _written(db, job)}
+        for mark in runs.marks(db, run.id) if writing else ():
+            # those of a matrix are NAME-1, NAME-2, ...
+            if mark.phase not in FINAL_PHASES and writing & {mark.name, mark.name.rpartition("-")[0]}:
+                found.append(f"run {run.workflow}.{run.number}, whose job {mark.name} writes to it")
+                break
     return found
 
 
-def _named(db: Connection, ref: str) -> str:
-    """Uid of the dataset; empty: there is none."""
-    try:
-        resource = finding.find(db, parse_ref(ref))
-    except UsageError:
-        return ""
-    return resource.uid if resource else ""
+def _written(db: Connection, job: Mapping[str, Any]) -> Iterator[str]:
+    """Uids of the datasets that a job of a spec writes to."""
+    for output in (job.get("outputs") or {}).values():
+        if not isinstance(output, Mapping) or output.get("type") != "dataset":
+            continue
+        inner = output.get("with")
+        asked = inner if isinstance(inner, Mapping) else output
+        try:
+            resource = finding.find(db, parse_ref(str(asked.get("ref") or asked.get("id") or "")))
+        except UsageError:
+            continue
+        if resource:
+            yield resource.uid
 
 
 def resolve(db: Connection, ref: str) -> Key | None:

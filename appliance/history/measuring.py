@@ -181,6 +181,7 @@ class SpaceReports:
             f"{_KINDS[row.kind]}/{row.uid}": (row.kind, row.name) for row in resources.every(db) if row.kind in _KINDS
         }
         names |= {f"runs/{part(id_)}": ("run", name) for id_, name in runs.names(db).items()}
+        ended = {f"runs/{part(id_)}": at for id_, at in runs.ends(db).items()}
         heads = snapshots.heads(db)
         origins = {f"workspaces/{snapshots.origin(db, uid).partition('@')[0]}" for uid in heads}
         parents = {
@@ -193,5 +194,6 @@ class SpaceReports:
             sources=origins | parents,
             heads=set(heads.values()),
             moments={moment.id: moment for moment in snapshots.every(db)},
+            ended=ended,
             held={target.partition("/")[2] for target in holds.every(db, "snapshot/")},
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from appliance.state.snapshots import Snapshot
 from appliance.storage.base import Reclaim, Usage
@@ -100,6 +100,8 @@ class Known:
     """By snapshot id."""
     held: Collection[str]
     """Ids of moments that somebody holds."""
+    ended: Mapping[str, float] = field(default_factory=dict)
+    """First two parts of a run's volumes -> when it ended, or began where it goes on, unix seconds."""
 
 
 def owner_of(volume: str, known: Known) -> tuple[str, str]:
@@ -167,15 +169,20 @@ def _holder(volume: str, snapshots: tuple[str, ...], back: Reclaim, known: Known
     first = known.moments.get(snapshots[0])
     one = first if len(snapshots) == 1 else None
     cause = one.cause if one else "backup" if snapshots[0].startswith("backup-") else ""
+    created = first.created if first else 0.0
+    message = one.message if one else f"{len(snapshots)} snapshots together" if len(snapshots) > 1 else ""
+    if first is None and not cause and kind == "run":
+        cause, created = "run", known.ended.get(_key(volume), 0.0)
+        message = message or "as its job left it"
     return Holder(
         kind,
         name,
         snapshots,
         back.bytes,
         back.exact,
-        created=first.created if first else 0.0,
+        created=created,
         cause=cause if len(snapshots) == 1 else "",
-        message=one.message if one else f"{len(snapshots)} snapshots together" if len(snapshots) > 1 else "",
+        message=message,
         held=any(snapshot in known.held for snapshot in snapshots),
     )
 

@@ -91,5 +91,5 @@ def read_value_text(node: Node, path: str, problems: Problems) -> str:
 
 def check_variable(name: str, mark: Mark, path: str, problems: Problems) -> None:
     if not ENV_NAME.fullmatch(name):
-        hint = "use letters, digits and `_`, not starting with a digit"
+        hint = "use the letters a-z and A-Z, digits and `_`, not starting with a digit"
         problems.error(mark, path, f"{quoted(name)} is not a variable's name", hint)

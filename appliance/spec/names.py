@@ -15,8 +15,8 @@ PART = re.compile(r"[A-Za-z0-9_-]{1,63}", re.ASCII)
 """A job, an input, an output: a path segment, and a word of `JOB.outputs.NAME`, so without dots."""
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,254}", re.ASCII)
 
-NAME_RULE = "1 to 63 letters, digits, `.`, `_` or `-`, starting with a letter or digit"
-PART_RULE = "use 1 to 63 letters, digits, `_` or `-`"
+NAME_RULE = "1 to 63 of the letters a-z and A-Z, digits, `.`, `_` and `-`, starting with a letter or digit"
+PART_RULE = "use 1 to 63 of the letters a-z and A-Z, digits, `_` and `-`"
 
 _OUTSIDE = re.compile(r"-*[^A-Za-z0-9._-]+(?:-+[^A-Za-z0-9._-]+)*-*", re.ASCII)
 _LONGEST = 63

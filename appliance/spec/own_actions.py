@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +23,8 @@ OWN = {
 """Action -> what to write for Gradient."""
 LEAST_READY_S, MOST_READY_S = 1.0, 86_400.0
 _FILLABLE = ("volume", "dataset")
-_PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}", re.ASCII)
+LONGEST_PARAMETER = 255
+"""Characters of its name."""
 _NUMBER_OF_12 = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|0o[0-7]+", re.ASCII)
 _KERNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 _ENDING = ".ipynb"
@@ -119,10 +121,14 @@ def _parameters(fields: Fields) -> dict[str, Any]:
     """Values as JSON has them; they are written into the notebook."""
     found = fields.map("parameters", what="a map of names to values", hint="such as `parameters: {epochs: 3}`")
     values: dict[str, Any] = {}
+    known: dict[str, str] = {}
     for name, path, mark, node in found.entries() if found else ():
-        if not _PARAMETER.fullmatch(name) or keyword.iskeyword(name):
-            hint = "use letters, digits and `_`, not starting with a digit, and no keyword"
+        if not name.isidentifier() or keyword.iskeyword(name) or len(name) > LONGEST_PARAMETER:
+            hint = "a name of Python: letters, digits and `_`, not starting with a digit, and no keyword"
             fields.problems.error(mark, path, f"{quoted(name)} is not a variable's name", hint)
+        first = known.setdefault(unicodedata.normalize("NFKC", name), name)  # Python takes these for one name
+        if first != name:
+            fields.problems.error(mark, path, f"{quoted(name)} is the same variable as {quoted(first)}", "keep one")
         _check_parameter(node, path, fields.problems)
         values[name] = to_plain(node)
     return values

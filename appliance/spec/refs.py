@@ -24,7 +24,7 @@ EVENT_URL = "context.event.github.url"
 EVENT_REF = "context.event.github.ref"
 
 ALIAS_RULE = "write `workflow.inputs.NAME` or `JOB.outputs.NAME`"
-DATASET_RULE = "write NAME, NAME:VERSION or NAMESPACE/NAME; letters, digits, `.`, `_` and `-`"
+DATASET_RULE = "write NAME, NAME:VERSION or NAMESPACE/NAME; the letters a-z and A-Z, digits, `.`, `_` and `-`"
 
 
 def parse_alias(text: str) -> Alias | None:
@@ -89,7 +89,7 @@ def check_secret(text: str, mark: Mark, path: str, problems: Problems, *, requir
             hint = "`appliance secret set NAME`, then write secret:NAME here"
             problems.error(mark, path, "must be a secret, not the value itself", hint)
     elif not SECRET_NAME.fullmatch(match[1]):
-        hint = "write secret:NAME without spaces; letters, digits, `_`, `.` and `-`"
+        hint = "write secret:NAME without spaces; the letters a-z and A-Z, digits, `_`, `.` and `-`"
         problems.error(mark, path, f"{quoted(text)} names no secret", hint)
 
 

@@ -39,7 +39,9 @@ def read_repository(name: str, root: Node, problems: Problems) -> Repository | N
         password=read_secret(top, "password"),
         interval_s=top.seconds("interval", default=INTERVAL_S, least=LEAST_INTERVAL_S, most=MOST_INTERVAL_S),
         webhook=read_secret(top, "webhook"),
-        secrets=_names(top, "secrets", SECRET_NAME, "TOKEN", "names no secret", "use letters, digits and `_`"),
+        secrets=_names(
+            top, "secrets", SECRET_NAME, "TOKEN", "names no secret", "use the letters a-z and A-Z, digits and `_`"
+        ),
         deployments=_names(
             top, "deployments", NAME, "digits", "cannot be the name of a deployment", f"use {NAME_RULE}"
         ),

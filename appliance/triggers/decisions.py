@@ -49,6 +49,17 @@ class Decision:
 
 
 NOTHING = Decision()
+NOT_POLLED = (
+    "`on.github` counts in .gradient/workflows of a repository that is declared (kind: repository), or beside"
+    " `on.webhook`; this workflow is started by hand"
+)
+
+
+def not_of_a_file(source: str) -> str:
+    """Why `on.spec` cannot fire for what came by `source`; empty: it can."""
+    if source.startswith("file:"):
+        return ""
+    return f"`on.spec` looks at files of the watched folder, and this workflow came by {source}"
 
 
 def keys(triggers: Triggers) -> set[str]:
@@ -140,16 +151,14 @@ def on_github(mark: str | None) -> Decision:
     """A push starts what lies in a repository; a workflow that is declared here is told apart, once."""
     if mark is not None:
         return NOTHING
-    words = "`on.github` counts in .gradient/workflows of a repository that is declared (kind: repository), or beside"
-    return Decision("told", (), (Note("NotPolled", f"{words} `on.webhook`; this workflow is started by hand"),))
+    return Decision("told", (), (Note("NotPolled", NOT_POLLED),))
 
 
 def on_spec(generation: int, source: str, mark: str | None) -> Decision:
     """The file of the watched folder that declares the workflow has another content, or is new."""
     if mark == str(generation):
         return NOTHING
-    if not source.startswith("file:"):
-        words = f"`on.spec` looks at files of the watched folder, and this workflow came by {source}"
+    if words := not_of_a_file(source):
         return Decision(str(generation), (), (Note("NotStarted", words, "warning"),))
     file = source.removeprefix("file:")
     return Decision(str(generation), (Start("spec", f"{file} {'is new' if mark is None else 'has changed'}"),))

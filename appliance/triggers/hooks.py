@@ -242,7 +242,9 @@ def _repeated(db: Connection, uid: str, headers: Mapping[str, str], now: float) 
     if not delivery:
         return ""
     if not _DELIVERY.fullmatch(delivery):
-        raise UsageError(f"{DELIVERY} has a wrong form", hint="1 to 128 letters, digits, `.`, `_` or `-`")
+        raise UsageError(
+            f"{DELIVERY} has a wrong form", hint="1 to 128 of the letters a-z and A-Z, digits, `.`, `_` and `-`"
+        )
     key = DELIVERIES + delivery
     if marks.find(db, uid, key) is not None:
         return "this delivery was taken already"

@@ -23,7 +23,7 @@ from appliance.state.db import Connection, Database
 from appliance.state.resources import Resource
 from appliance.state.runs import Run
 from appliance.state.triggers import Head
-from appliance.triggers import chains, decisions, folders, hooks, starts, ticks
+from appliance.triggers import chains, decisions, folders, hooks, idle, starts, ticks
 from appliance.triggers.decisions import Decision, Note
 from appliance.triggers.folders import Found, Seen
 from appliance.triggers.git import Git
@@ -66,13 +66,20 @@ class Triggers:
         self.repositories = Repositories(db, vault, self._git, clock=clock, hint=hint)
         self._since = clock()
         self._wake = asyncio.Event()
-        self._heads: tuple[Head, ...] = ()
+        self._heads: tuple[Head, ...] | None = None
+        """As they were read last; None: not yet."""
+        self._kept: tuple[Head, ...] | None = None
+        """For which heads the marks of all others were forgotten; None: of none yet."""
         self._watched: dict[str, Watched] = {}
         self._folders: dict[str, Seen] = {}
         self._looks: dict[str, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(FOLDERS_AT_ONCE)
         self._problems: dict[tuple[str, str], str] = {}
         """(workflow, trigger) -> why it cannot be looked at, told once."""
+        self._waits: dict[tuple[str, str], str] = {}
+        """(workflow, trigger) -> why it cannot fire, though nothing is wrong with it."""
+        self._shown: dict[str, str] = {}
+        """Workflow -> what its detail says of both."""
         self._quiet: dict[tuple[str, str], tuple[float, float]] = {}
         """(workflow, schedule) -> from when until when the clock has nothing to say: most looks ask no schedule."""
         self._changes = -1
@@ -82,7 +89,9 @@ class Triggers:
         return Waker("workflow", self._woken), Waker("repository", self._woken_repository)
 
     def health(self) -> tuple[bool, str]:
-        """For the status: whether it works, and what it looks at."""
+        """For the status: whether it works, and what it looks at. Before the first look it reads what there is."""
+        if self._heads is None:
+            self._take(tuple(marks.heads(self._db.read)))
         polled = self._polled()
         found = []
         if self._watched:
@@ -97,7 +106,7 @@ class Triggers:
     async def run(self) -> None:
         """Until cancelled."""
         self._since = self._clock()
-        self._heads, self._changes = (), -1
+        self._kept, self._changes = None, -1
         await asyncio.to_thread(self._git.sweep)
         try:
             while True:
@@ -133,12 +142,18 @@ class Triggers:
     # what is declared
 
     def _polled(self) -> list[str]:
-        return [head.uid for head in self._heads if head.kind == "repository"]
+        return [head.uid for head in self._heads or () if head.kind == "repository"]
 
     def _read_heads(self, now: float) -> None:
         heads = tuple(marks.heads(self._db.read))
-        if heads == self._heads:
-            return
+        if heads != self._heads:
+            self._take(heads)
+        if heads != self._kept:
+            self._changes = -1
+            self._forget(heads, now)
+            self._kept = heads
+
+    def _take(self, heads: tuple[Head, ...]) -> None:
         before, self._heads = self._watched, heads
         self._quiet.clear()
         self._watched = {}
@@ -150,8 +165,6 @@ class Triggers:
                 self._watched[head.uid] = known
             elif found := self._read(head):
                 self._watched[head.uid] = found
-        self._changes = -1
-        self._forget(heads, now)
 
     def _read(self, head: Head) -> Watched | None:
         """None: it starts by hand only."""
@@ -177,7 +190,12 @@ class Triggers:
                 hooked = bool(watched and watched.spec.triggers.webhook)
                 found = marks.names(db, subject, but=hooks.REMEMBERED if hooked else ())
                 marks.remove(db, subject, [name for name in found if name not in kept])
+            for row in resources.every(db, "workflow"):
+                if row.message and row.uid not in self._watched:
+                    resources.set_status(db, row.uid, generation=row.generation, phase=row.phase)
         self._problems = {key: told for key, told in self._problems.items() if key[0] in self._watched}
+        self._waits = {key: told for key, told in self._waits.items() if key[0] in self._watched}
+        self._shown = {uid: told for uid, told in self._shown.items() if uid in self._watched}
 
     # one workflow
 
@@ -202,31 +220,45 @@ class Triggers:
             if seen is None:
                 continue
             self._tell_problem(watched, key, seen.problem, now)
+            self._waits[uid, key] = "" if seen.fingerprint else idle.no_folder(path)
             self._carry_out(watched, key, decisions.on_folder(path, marks.find(db, uid, key), seen, now=now), now)
-        if not state_changed:
-            return
+        if state_changed:
+            self._look_at_state(watched, now)
+        self._show(watched, state_changed=state_changed)
+
+    def _look_at_state(self, watched: Watched, now: float) -> None:
+        """At the triggers that see nothing new while the state is the same."""
+        uid, triggers, db = watched.resource.uid, watched.spec.triggers, self._db.read
         for name in triggers.datasets:
             self._look_at_dataset(watched, name, now)
         if triggers.github and not triggers.webhook:
             self._carry_out(watched, "github", decisions.on_github(marks.find(db, uid, "github")), now)
+            self._waits[uid, "github"] = decisions.NOT_POLLED
         if triggers.webhook:
-            self._tell_problem(watched, "webhook", self._unset(triggers.webhook), now)
+            self._tell_problem(watched, "webhook", idle.unset(triggers.webhook, self._vault.resolve), now)
         if triggers.spec:
             source = watched.resource.source
             decided = decisions.on_spec(watched.resource.generation, source, marks.find(db, uid, "spec"))
             self._carry_out(watched, "spec", decided, now)
+            self._waits[uid, "spec"] = decisions.not_of_a_file(source)
 
-    def _unset(self, reference: str) -> str:
-        """Why no message can be taken, which its sender is not told."""
-        try:
-            self._vault.resolve(reference)
-        except ApplianceError as error:
-            return f"no signed message is taken: {error.message}"
-        return ""
+    def _show(self, watched: Watched, *, state_changed: bool) -> None:
+        """In the workflow's detail: which of its triggers cannot fire."""
+        uid = watched.resource.uid
+        places = [(uid, key) for key in idle.in_order(watched.spec.triggers)]
+        told = idle.together([self._problems.get(place) or self._waits.get(place, "") for place in places])
+        if not state_changed and self._shown.get(uid) == told:
+            return
+        self._shown[uid] = told
+        row = resources.find_uid(self._db.read, uid)
+        if row is not None and row.message != told:
+            with self._db.write() as db:
+                resources.set_status(db, uid, generation=row.generation, phase=row.phase, message=told)
 
     def _look_at_dataset(self, watched: Watched, name: str, now: float) -> None:
         db, key = self._db.read, f"dataset:{name}"
         dataset = chains.dataset_of(db, name)
+        self._waits[watched.resource.uid, key] = "" if dataset else idle.no_dataset(name)
         found = marks.committed(db, dataset.uid) if dataset else []
         decided = decisions.on_dataset(
             name,

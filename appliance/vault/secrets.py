@@ -44,7 +44,9 @@ class Secrets:
 
     def set(self, name: str, value: str) -> None:
         if not NAME.fullmatch(name):
-            raise UsageError(f"not a secret name: {name!r}", hint="a letter, then letters, digits and _")
+            raise UsageError(
+                f"not a secret name: {name!r}", hint="one of the letters a-z and A-Z, then those, digits and _"
+            )
         if not 1 <= len(value) <= LONGEST_VALUE:
             raise UsageError(f"the value must have 1 to {LONGEST_VALUE} characters, not {len(value)}", where=name)
         now = self._clock()

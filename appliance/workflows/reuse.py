@@ -107,13 +107,12 @@ async def look(rooms: Rooms, run: Run, workflow: Workflow, job: JobRow, key: str
     entry = step_cache.find(rooms.db.read, key)
     if entry is None or entry.created < rooms.clock() - rooms.settings.keep_cache_days * DAY_S:
         return None  # one that is too old goes with the next tending
-    made = runs.job(rooms.db.read, entry.run, entry.job)
+    by, made = runs.head(rooms.db.read, entry.run), runs.job(rooms.db.read, entry.run, entry.job)
     outputs = await _still_there(rooms, workflow.jobs[job.name], made)
     if outputs is None or not _are_latest(rooms.db.read, entry, outputs):
         with rooms.db.write() as db:
             step_cache.forget(db, entry)
         return None
-    by = runs.head(rooms.db.read, entry.run)
     source = f"{actions.subject(by)}/{made.name}"
     ago = _ago(rooms.clock() - entry.created)
     reason = f"cached: same image, command, env and inputs as {source} ({ago})"

@@ -14,6 +14,7 @@ from appliance.api.parts import Parts
 from appliance.errors import Conflict, UsageError
 from appliance.spec.load import load_text, parse
 from appliance.state import events, resources, runs, spec_files
+from appliance.triggers import idle
 
 PLURALS = {
     "notebooks": "notebook",
@@ -71,12 +72,14 @@ def routes(parts: Parts) -> list[Route]:
         loaded = await asyncio.to_thread(load_text, asked["text"], file=asked["file"], name=name)
         dry_run = asked.get("dry_run", False)
         applied = apply.apply(parts.db, loaded, source="cli", now=parts.clock(), dry_run=dry_run)
+        idle_ones = await idle.warnings(parts.db.read, loaded, parts.secrets.resolve, source="cli")
         for change in applied:
             if change.change != "unchanged" and not dry_run:
                 parts.hint(change.kind, change.uid)
         items = [
-            wire.Change(kind=row.kind, name=row.name, change=row.change, warnings=list(row.warnings))  # type: ignore[typeddict-item]
+            wire.Change(kind=row.kind, name=row.name, change=row.change, warnings=[*row.warnings, *told])  # type: ignore[typeddict-item]
             for row in applied
+            for told in [idle_ones.get(row.name, []) if row.kind == "workflow" else []]
         ]
         return JSONResponse({"items": items})
 

@@ -18,6 +18,7 @@ from appliance.cli import render
 from appliance.cli.main import main
 from appliance.client import Client
 from appliance.settings import load as load_settings
+from appliance.state import resources
 from tests.unit.cli.served_runs import ServedRuns
 from tests.unit.workflows.fakes import Inside, flow, script
 
@@ -304,6 +305,24 @@ def test_a_schedule_tells_its_next_run(served: ServedRuns, cli: Shown) -> None:
     assert "next run" not in cli.run("workflow", "show", "daily.1")[2], "that is one run"
     assert cli.run("workflow", "run", "flow")[0] == 0
     assert cli.run("workflow", "show", "flow")[2] == ""
+
+
+def test_a_trigger_that_cannot_fire_is_told_beside_its_runs(served: ServedRuns, cli: Shown) -> None:
+    waiting = {"on": {"dataset": "incoming"}, **flow(make=script(outputs=TREE))}
+    told = "there is no dataset 'incoming' yet"
+    code, _, err = cli.run("workflow", "run", cli.file(waiting, "waiting"))
+    assert code == 0
+    assert f"warning: {told}" in err
+
+    def show() -> None:
+        with served.bench.db.write() as db:
+            row = resources.get(db, "workflow", "waiting")
+            resources.set_status(db, row.uid, generation=row.generation, phase="Ready", message=told)
+
+    served.call(show)
+    assert cli.run("workflow", "show", "waiting")[2] == f"workflow waiting: {told}\n"
+    assert told in cli.run("get", "workflows")[1]
+    assert told not in cli.run("workflow", "show", "waiting.1")[2], "that is one run"
 
 
 def test_the_commit_of_a_checkout_and_what_a_trigger_saw_are_shown(served: ServedRuns, cli: Shown) -> None:

@@ -12,11 +12,12 @@ import pytest
 from appliance.errors import StorageError
 from appliance.history.measuring import KEPT_S, LOW_KEPT_S, Report, SpaceReports
 from appliance.history.workspaces import Workspaces
-from appliance.state import resources
+from appliance.state import resources, runs
 from appliance.state.db import Database
 from appliance.storage.base import Usage
 from appliance.storage.directory.store import DirectoryStore
 from appliance.storage.room import Room
+from appliance.storage.scratch import Scratch
 from tests.conftest import Clock
 
 pytestmark = pytest.mark.anyio
@@ -174,3 +175,18 @@ async def test_it_ends_with_the_daemon(bench: Bench, monkeypatch: pytest.MonkeyP
     await bench.reports.ask(fresh=False, wait_s=0)
     await bench.reports.close()
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "space report"]
+
+
+async def test_the_outputs_of_a_run_have_its_age(bench: Bench) -> None:
+    scratch = Scratch(bench.store)
+    with bench.db.write() as db:
+        run = runs.create(db, workflow_uid="u", workflow="train", spec={}, inputs={}, jobs=["a"], now=bench.clock())
+    output = await scratch.create(run.id, "a", "model")
+    (output / "big").write_bytes(b"x" * MIB)
+    await scratch.finish(run.id, "a", "model")
+    bench.clock.now += 60
+    with bench.db.write() as db:
+        runs.set_phase(db, run.id, "Succeeded", finished=bench.clock())
+    (output / "big").unlink()
+    (held,) = (await bench.report()).holders
+    assert (held.name, held.snapshots, held.created, held.cause) == ("train.1", ("done",), bench.clock(), "run")

@@ -108,6 +108,19 @@ def test_a_big_file_that_two_snapshots_share_is_found_as_a_group() -> None:
     assert (third.snapshots, third.cause, third.message, third.created) == (("a",), "manual", "before the run", NOW)
 
 
+def test_the_snapshot_of_a_run_has_its_age_and_why() -> None:
+    """It is no moment of a history: a volume of a run is frozen when its job ends."""
+    usages = {
+        "runs/r1/a/out-x": Usage(GB, GB, GB, {"done": GB}),
+        "runs/r2/a/out-x": Usage(GB, GB, GB, {"backup-1": GB // 2}),
+    }
+    names = {"runs/r1": ("run", "train.1"), "runs/r2": ("run", "train.2")}
+    ended = {"runs/r1": NOW, "runs/r2": NOW}
+    first, second = holders(usages, [], known(names=names, ended=ended))
+    assert (first.name, first.created, first.cause, first.message) == ("train.1", NOW, "run", "as its job left it")
+    assert (second.name, second.created, second.cause) == ("train.2", 0.0, "backup")
+
+
 def test_little_that_is_shared_is_not_worth_the_question() -> None:
     usages = {"workspaces/u1/2": Usage(GB, GB, LEAST_SHARED - 1, {"a": 0, "b": 0})}
     assert groups_to_ask(usages, known()) == []

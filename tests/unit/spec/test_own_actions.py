@@ -156,6 +156,16 @@ MISTAKES = [
 ]  # fmt: skip
 
 
+def test_a_parameter_may_have_any_name_of_python(load: Load) -> None:
+    source = "{uses: script@v1, with: {image: x, script: y}, outputs: {v: {type: volume}}}"
+    call = notebook("notebook: /inputs/r/a.ipynb, parameters: {größe: 1, 日本: 2}")
+    action = load(f"jobs:\n  make: {source}\n  use: {{{call}}}\n").spec
+    assert isinstance(action, Workflow)
+    found = action.jobs["use"].action
+    assert isinstance(found, NotebookAction)
+    assert found.parameters == {"größe": 1, "日本": 2}
+
+
 @pytest.mark.parametrize(("text", "path", "words", "hint"), MISTAKES)
 def test_mistakes(wrong: Wrong, text: str, path: str, words: str, hint: str) -> None:
     make = "make: {uses: script@v1, with: {image: x, script: y}, outputs: {v: {type: volume}}}"

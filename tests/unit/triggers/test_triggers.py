@@ -567,13 +567,12 @@ async def test_its_detail_says_which_triggers_cannot_fire_until_they_can(bench: 
     folder = tmp_path / "incoming"
     bench.apply(f"on: {{dataset: data, folder: {folder}, spec: true}}\n" + JOBS, source="cli")
     seen(bench, folder)
+    place = f"there is nothing at {folder} yet"
+    spec = "`on.spec` looks at files of the watched folder, and this workflow came by cli"
     for _ in range(2):
         bench.look(after=1)
-        dataset, place, spec = detail(bench)[1].split("; ")
-        assert dataset == "there is no dataset 'data' yet: its first version starts a run"
-        assert place == f"there is nothing at {folder} yet"
-        assert spec == "`on.spec` looks at files of the watched folder, and this workflow came by cli"
-        assert detail(bench)[0] == "Ready"
+        dataset = "there is no dataset 'data' yet: its first version starts a run"
+        assert detail(bench) == ("Ready", f"{dataset}; {place}; {spec}")
     await bench.version("data")
     bench.look(after=1)
     assert detail(bench)[1] == f"{place}; {spec}"
@@ -584,6 +583,12 @@ async def test_its_detail_says_which_triggers_cannot_fire_until_they_can(bench: 
     bench.restart()
     bench.look(after=1)
     assert detail(bench)[1].endswith(spec)
+    bench.apply(f"on: {{folder: {folder}}}\n" + JOBS, source="cli")
+    bench.look(after=1)
+    assert detail(bench)[1] == ""
+    bench.apply("on: {github: {branches: {only: main}}}\n" + JOBS, source="cli")
+    bench.look(after=1)
+    assert detail(bench)[1].startswith("`on.github` counts in .gradient/workflows")
     bench.apply(JOBS, source="cli")
     bench.look(after=1)
     assert detail(bench) == ("Ready", "")

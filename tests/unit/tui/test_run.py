@@ -74,6 +74,18 @@ async def test_its_jobs_are_shown_and_the_one_under_the_cursor_in_full(app: Appl
         await shows(pilot, app, "started by: git")
 
 
+async def test_all_its_keys_fit_into_the_footer_of_a_small_screen(app: ApplianceApp, client: FakeClient) -> None:
+    many = [job(f"b{number}", "Failed", "long " * 60, capsule=True) for number in range(30)]
+    client.run = run(*many)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await on(pilot, app, "runs")
+        await pilot.press("enter")
+        await shows(pilot, app, "n notebook")
+        last = text_of(app).splitlines()[-1]
+        for key in ("esc back", "l logs", "e resume", "y replay", "n notebook", "d document", "? help"):
+            assert key in last
+
+
 async def test_its_keys_do_what_they_say(app: ApplianceApp, client: FakeClient) -> None:
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         await on(pilot, app, "runs")

@@ -11,7 +11,9 @@ from appliance.datasets import uses
 from appliance.errors import Conflict
 from appliance.settings import load as load_settings
 from appliance.state import events, runs, step_cache
+from appliance.workflows import reuse
 from appliance.workflows.checkout import TOLD
+from appliance.workflows.deleting import delete_run
 from appliance.workflows.submit import start_run
 from tests.conftest import Clock
 from tests.unit.workflows.fakes import Bench, Inside, Killed, flow, script
@@ -72,6 +74,27 @@ async def test_an_equal_run_starts_no_container_and_says_why(bench: Bench, clock
     told = [event.reason for event in events.newest(bench.db.read, kind="run", name="flow.2")]
     assert told.count("JobReused") == 2
     assert bench.leftovers() == []
+
+
+async def test_a_run_that_is_deleted_while_it_is_looked_into_gives_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = flow(make=script(outputs={"tree": OUTPUTS["tree"]}))
+    bench.engine.body = {"make": lambda inside: 0}
+    first = bench.submit(document)
+    await bench.settle()
+    look = reuse._still_there
+
+    async def deleted_meanwhile(*given: Any) -> Any:
+        found = await look(*given)
+        await delete_run(bench.controller.rooms, first, "flow.1")
+        return found
+
+    monkeypatch.setattr(reuse, "_still_there", deleted_meanwhile)
+    second = bench.submit(document)
+    await bench.settle()
+    assert bench.engine.starts == ["make", "make"]
+    assert bench.run(second).phase == "Succeeded", bench.jobs(second)
 
 
 @pytest.mark.parametrize(
