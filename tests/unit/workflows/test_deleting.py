@@ -10,8 +10,9 @@ import pytest
 from appliance.errors import Conflict, NotFound, StorageError
 from appliance.state import capsules, events, models, runs, step_cache
 from appliance.state.models import Model
-from appliance.workflows import again
+from appliance.workflows import again, deleting
 from appliance.workflows.deleting import delete_run
+from appliance.workflows.rooms import Rooms
 from tests.conftest import Clock
 from tests.unit.workflows.fakes import Bench, Body, Inside, Killed, flow, script
 
@@ -68,6 +69,22 @@ async def test_nothing_is_deleted_before_the_name_is_repeated(bench: Bench) -> N
         with pytest.raises(Conflict, match="destroys what is kept of it") as caught:
             await delete_run(bench.controller.rooms, run, said)
         assert caught.value.hint == "confirm with the name: `appliance delete run flow.1 --confirm flow.1`"
+    assert bench.run(run).kept
+
+
+async def test_what_comes_to_need_it_while_its_size_is_counted_keeps_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await ran(bench, flow(good=script(), bad=script("good")), {"bad": refuses})
+    count = deleting._size
+
+    async def resumed_meanwhile(rooms: Rooms, counted: runs.Run) -> int:
+        again.resume_run(bench.db, counted, now=bench.clock())
+        return await count(rooms, counted)
+
+    monkeypatch.setattr(deleting, "_size", resumed_meanwhile)
+    with pytest.raises(Conflict, match=r"needed by run flow\.2, which goes on from it"):
+        await deleted(bench, run)
     assert bench.run(run).kept
 
 

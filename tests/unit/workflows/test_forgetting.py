@@ -324,3 +324,16 @@ async def test_a_failed_run_goes_only_when_it_is_kept_no_longer(bench: Bench, cl
     await bench.controller.tend(clock.now)
     assert ids(bench.db) == {last.id}
     assert capsules.every(bench.db.read) == []
+
+
+def test_what_a_run_is_given_between_two_batches_stays() -> None:
+    with opened() as (db, _):
+        with db.write() as transaction:
+            first, second, reader = (make(transaction, "a", over=name != "reader") for name in ("1", "2", "reader"))
+        spared = forgetting._Spared(db)
+        assert spared.remove([first.id]) == 1
+        with db.write() as transaction:
+            volume = {"v": {"type": "volume", "run": second.id, "job": "a", "output": "o"}}
+            runs.move_job(transaction, reader.id, "a", "Pending", "Starting", inputs=volume)
+        assert spared.remove([second.id]) == 0
+        assert ids(db) == {second.id, reader.id}
