@@ -13,10 +13,13 @@ from appliance.errors import Conflict
 from appliance.spec.load import Loaded
 from appliance.state import events, resources
 from appliance.state.db import Connection, Database
+from appliance.state.resources import Resource
 
 PASSIVE = frozenset({"workflow", "dataset"})
 """Kinds that nobody has to do anything for: they are ready as soon as they are declared."""
 
+AFRESH = "afresh"
+"""Key of a status document: the generation that was asked to begin from nothing, though its spec is the one before."""
 REMOVED = "removed:"
 """Source prefix of what a file declared that is gone."""
 
@@ -73,6 +76,15 @@ def _put(db: Connection, spec: Loaded, source: str, now: float) -> Applied:
     return Applied(spec.kind, spec.name, resource.uid, change, tuple(warnings))
 
 
+def start_afresh(db: Connection, resource: Resource, *, source: str, now: float) -> Resource:
+    """The same spec as a new generation, of which nothing that was made or looked up before is a part."""
+    status = {**resource.status, AFRESH: resource.generation + 1}
+    resources.renew(db, resource.uid, source=source, now=now, status=status)
+    message = f"asked by {source}, generation {resource.generation + 1}"
+    events.record(db, resource.kind, resource.name, "StartedAfresh", message, now=now)
+    return resources.get(db, resource.kind, resource.name)
+
+
 def withdraw(db: Connection, kind: str, name: str, *, source: str, now: float) -> str | None:
     """A file that declared this is gone: what it runs stops, what it stored stays. The uid, or None if not its."""
     resource = resources.find(db, kind, name)
@@ -89,6 +101,13 @@ def withdraw(db: Connection, kind: str, name: str, *, source: str, now: float) -
         now=now,
     )
     return resource.uid
+
+
+def switch(db: Connection, resource: Resource, desired: str, *, source: str, now: float) -> None:
+    """Started or stopped by hand: from now on it is that way because somebody wants it, not for a file that is gone."""
+    resources.set_desired(db, resource.uid, desired, now=now)
+    if resource.source.startswith(REMOVED):
+        resources.set_source(db, resource.uid, source)
 
 
 def delete(db: Database, kind: str, name: str, *, source: str, now: float) -> str:

@@ -15,6 +15,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import uvicorn
 
@@ -47,6 +48,7 @@ from appliance.triggers.triggers import Triggers
 from appliance.vault.secrets import Secrets
 from appliance.watch import Watcher
 from appliance.workflows.controller import RunController
+from appliance.workflows.interrupted import boot_time
 from appliance.workflows.worth import leave_out
 
 log = logging.getLogger("appliance")
@@ -112,6 +114,14 @@ def _servers(parts: Parts) -> list[tuple[_Server, socket.socket]]:
         (_Server(uvicorn.Config(door, log_config=None, access_log=False, lifespan="off", ws="none")), listener)
         for door, listener in doors
     ]
+
+
+def _booted() -> float:
+    """When the machine began to run; 0 where the kernel does not say."""
+    try:
+        return boot_time(Path("/proc/stat").read_text())
+    except OSError:
+        return 0.0
 
 
 async def _first_look(room: Room) -> None:
@@ -213,6 +223,7 @@ async def _build(settings: Settings, clock: Callable[[], float]) -> House:
         clock=clock,
         hint=reconciler.hint,
         no_room=room.why,
+        booted=_booted(),
     )
     triggers = Triggers(db=db, vault=secrets, instance=instance, home=settings.home, clock=clock, hint=reconciler.hint)
     for controller in (notebooks, deployments, runs, *triggers.wakers()):

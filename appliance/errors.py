@@ -11,7 +11,8 @@ ApplianceError
 │   ├── DaemonDown      the daemon cannot be reached (raised by the client)
 │   └── EngineDown      the Docker engine cannot be reached
 ├── EngineError         the Docker engine refused
-│   └── ImageNotFound   the image is neither here nor in its registry
+│   └── ImageNotFound   the image is not here, and cannot be had now
+│       └── NoSuchImage its registry has answered: there is none, or none for us
 ├── StorageError        a volume operation failed
 │   └── NoSpace         the disk or the quota is full
 ├── RouterError         the front door refused its configuration or does not answer
@@ -112,6 +113,10 @@ class EngineError(ApplianceError):
 
 class ImageNotFound(EngineError):
     code, status = "image_not_found", 422
+
+
+class NoSuchImage(ImageNotFound):
+    """To ask again later would bring the same answer."""
 
 
 class StorageError(ApplianceError):

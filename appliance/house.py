@@ -127,9 +127,11 @@ class House:
 
     async def _on_event(self, event: EngineEvent) -> None:
         if event.action == "lost":
+            self.runs.engine_lost(event.at)
             self._tell("engine", False, "the Docker engine went away; it is asked again: start it if it stays away")
             return
         if event.action == "resync":
+            self.runs.engine_back(event.at)
             await self._greet_engine()
             return
         owner = owner_of(event.labels)

@@ -168,7 +168,7 @@ class DeploymentController:
         spec = _parse(deployment, deployment.spec)
         if not spec.enabled or not spec.replicas:
             return View(deployment, nothing, {})
-        wanted = Revision(deployment.generation, digest(spec), spec.replicas)
+        wanted = Revision(deployment.generation, status.replica_digest(deployment, digest(spec)), spec.replicas)
         return View(deployment, wanted, {**self._stable_spec(deployment), wanted.digest: spec})
 
     def _stable_spec(self, deployment: Resource) -> dict[str, Deployment]:

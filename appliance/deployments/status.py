@@ -1,14 +1,16 @@
 """The deployment's status row: what is shown of it and what must outlive the daemon, written with its events.
 
 `stable`, `pins` and `since` are the controller's memory: the last revision that was ready as a whole, the image and the
-model versions that each revision's replicas are made from, and when the newest generation could begin.
+model versions that each revision's replicas are made from, and when the newest generation could begin. `afresh` is the
+generation that was last asked to begin from nothing (see `apply.start_afresh`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from appliance.apply import AFRESH
 from appliance.deployments.plan import Plan, Replica, Revision, describe
 from appliance.deployments.replicas import End, port_of
 from appliance.engine.types import Container
@@ -26,6 +28,25 @@ def stable_revision(status: Mapping[str, Any]) -> Revision | None:
     return Revision(found["generation"], found["digest"], found["replicas"]) if found else None
 
 
+def replica_digest(deployment: Resource, made_of: str) -> str:
+    """What the replicas of the newest generation carry, where `made_of` is the digest of its spec.
+
+    A generation that begins from nothing has a digest of its own, so that its image is looked up again and none of the
+    replicas that failed is one of its own. Those after it with the same spec go on with that.
+    """
+    status = deployment.status
+    if status.get(AFRESH) == deployment.generation:
+        return f"{made_of}-{deployment.generation}"
+    stable = stable_revision(status)
+    known = [*status.get("pins", {}), *([stable.digest] if stable else [])]
+    return max((one for one in known if _parted(one)[0] == made_of), key=_parted, default=made_of)
+
+
+def _parted(digest: str) -> tuple[str, int]:
+    made_of, _, generation = digest.partition("-")
+    return made_of, int(generation or 0)
+
+
 def describe_all(
     before: Mapping[str, Any],
     plan: Plan,
@@ -38,7 +59,7 @@ def describe_all(
     digests = {revision.digest for revision in (stable, wanted) if revision}
     return {
         **before,
-        "replicas": [_replica(replica, seen[replica], now) for replica in sorted(seen, key=_order)],
+        "replicas": [_replica(replica, seen[replica], now) for replica in sorted(_places(seen), key=_order)],
         "ready": sum(replica.able for replica in plan.serve),
         "since": before.get("since", {}) if wanted.replicas else {},
         "generation_ready": stable.generation if stable else 0,
@@ -157,6 +178,15 @@ def _replica(replica: Replica, container: Container, now: float) -> dict[str, An
         "ready": replica.able,
         "started": replica.started or None,
     }
+
+
+def _places(seen: Collection[Replica]) -> list[Replica]:
+    """Without those that have ended and whose successor is made already: they are only not removed yet."""
+    last: dict[tuple[str, int], int] = {}
+    for one in seen:
+        place = (one.digest, one.index)
+        last[place] = max(one.restarts, last.get(place, 0))
+    return [one for one in seen if one.state != "ended" or one.restarts == last[one.digest, one.index]]
 
 
 def _revision(revision: Revision) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from docker.utils import parse_repository_tag
 from appliance.engine import documents, failures
 from appliance.engine.client import Client
 from appliance.engine.types import ImageInfo
-from appliance.errors import ApplianceError, EngineDown, EngineError, ImageNotFound
+from appliance.errors import ApplianceError, EngineDown, EngineError, ImageNotFound, NoSuchImage
 
 STALL_S = 300.0
 LINE_EVERY_S = 1.0
@@ -31,6 +31,7 @@ _UNREACHABLE = (
     "x509",
     "eof",
 )
+_REFUSED = ("invalid reference format",)
 
 
 async def inspect_image(client: Client, ref: str) -> ImageInfo | None:
@@ -96,7 +97,9 @@ def unavailable(ref: str, message: str) -> EngineError:
         hint = "its registry cannot be reached from here: check the network, or bring the image with `docker load`"
     else:
         hint = f"`docker pull {ref}` shows what its registry says"
-    return ImageNotFound(message, where=ref, hint=hint)
+    answered = not any(word in lowered for word in _UNREACHABLE)
+    lasting = answered and any(word in lowered for word in (*_DENIED, *_ABSENT, *_REFUSED))
+    return (NoSuchImage if lasting else ImageNotFound)(message, where=ref, hint=hint)
 
 
 @dataclass(slots=True)

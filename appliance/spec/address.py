@@ -19,6 +19,7 @@ _ODD = re.compile(r"[\x00-\x20\x7f]")
 _SCP = re.compile(r"(?:(?P<user>[A-Za-z0-9._-]+)@)?(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*):(?!/?/)(?P<path>[^-].*)")
 _HOST = re.compile(r"[^-\s@/\\][^\s@/\\]*")
 _SSH_HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9.:_-]*")
+_BEFORE_HOST = re.compile(r"(?P<scheme>(?:[A-Za-z][A-Za-z0-9+.-]*:)?//)?(?P<who>.*)@", re.DOTALL)
 _USER = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._-]*")
 
 
@@ -106,5 +107,10 @@ def read(url: str) -> Address:
 
 
 def shown(url: str) -> str:
-    """Without what may be a password."""
-    return re.sub(r"//[^/]*@", "//…@", url)
+    """Without what may be a password. In what is no address that may be anything before the last `@`."""
+    if parse(url) is not None:
+        return re.sub(r"//[^/]*@", "//…@", url)
+    found = _BEFORE_HOST.match(url)
+    if found is None or (found["scheme"] is None and ":" not in found["who"]):
+        return url
+    return f"{found['scheme'] or ''}…@{url[found.end() :]}"

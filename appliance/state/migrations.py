@@ -39,11 +39,18 @@ def m004_keeping(db: sqlite3.Connection) -> None:
             db.execute(statement)
 
 
+def m005_interrupted(db: sqlite3.Connection) -> None:
+    # when `stop --all` stopped its container, and how many attempts ended for no fault of the program
+    db.execute("ALTER TABLE jobs ADD COLUMN stopped REAL")
+    db.execute("ALTER TABLE jobs ADD COLUMN interrupted INTEGER NOT NULL DEFAULT 0")
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     m001_initial,
     m002_history,
     m003_workflows,
     m004_keeping,
+    m005_interrupted,
 )
 
 

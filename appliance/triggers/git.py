@@ -25,7 +25,8 @@ from appliance.errors import ApplianceError, UsageError
 from appliance.spec import address
 from appliance.spec.address import Address
 from appliance.storage.argv import program_path
-from appliance.triggers import programs
+from appliance.triggers import host_keys, programs
+from appliance.triggers.host_keys import Expected
 from appliance.triggers.programs import Answer, TooMuch, User
 from appliance.workflows import local
 from appliance.workflows.checkout import DEFAULT_USER
@@ -60,8 +61,8 @@ _ENTRY = re.compile(rb"(?P<mode>[0-7]{6}) (?P<type>[a-z]+) (?P<object>[0-9a-f]{4
 _HELPER = '!f() { [ "$1" = get ] && printf "username=%s\\npassword=%s\\n" "$APPLIANCE_USER" "$APPLIANCE_PASSWORD"; }; f'
 """One fixed text; git asks it for the one server it is set up for."""
 _SSH = (
-    "exec ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=accept-new"
-    ' -o UserKnownHostsFile="$APPLIANCE_KNOWN_HOSTS" -o GlobalKnownHostsFile=/etc/ssh/ssh_known_hosts'
+    'exec ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking="$APPLIANCE_HOST_KEYS"'
+    ' -o UserKnownHostsFile="$APPLIANCE_KNOWN_HOSTS" -o GlobalKnownHostsFile=/dev/null'
     ' -o IdentitiesOnly=yes -o IdentityFile="$APPLIANCE_KEY" -o ConnectTimeout=15'
 )
 
@@ -78,7 +79,7 @@ class GitMissing(GitError):
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """`password` is a token, or over SSH a private key; `known_hosts` is what the first contact has brought."""
+    """`password` is a token, or over SSH a private key; `known_hosts` is what `Refs` said of the server before."""
 
     url: str
     username: str = ""
@@ -91,7 +92,7 @@ class Refs:
     commits: dict[str, str]
     """Full name of a branch or tag -> the commit it means."""
     known_hosts: str
-    """Over SSH: the server's keys, to be expected the next time."""
+    """Over SSH: what the server was met by, to be expected the next time; empty: ssh could not write it down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,10 @@ class Git:
         user = await asyncio.to_thread(_user, where)
         folder = Path(tempfile.mkdtemp(prefix=self._prefix, dir=_parent()))
         try:
-            yield _Place(folder, remote, where, user)
+            place = _Place(folder, remote, where, user)
+            if where.way == "ssh":
+                await place.expect()
+            yield place
         finally:
             await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
 
@@ -172,12 +176,13 @@ class _Place:
         self._user = user
         repository = folder / "repository"
         repository.mkdir(mode=0o700)
-        self._write("known_hosts", remote.known_hosts)
+        self._write("kept_hosts", remote.known_hosts)
         self._write("key", remote.password.strip() + "\n" if where.way == "ssh" and remote.password else "")
         if user:
             for path in (repository, folder):
                 os.chown(path, user.uid, user.gid)
         self._env = _environment(remote, where, folder)
+        self._expected = Expected()
 
     def _write(self, name: str, text: str) -> None:
         path = self.folder / name
@@ -185,6 +190,24 @@ class _Place:
             file.write(text)
         if self._user:
             os.chown(path, self._user.uid, self._user.gid)
+
+    async def expect(self) -> None:
+        """Look up which keys of the server count, before ssh is asked for the first time. Raises GitError."""
+        kept = await self._known(self.folder / "kept_hosts")
+        self._expected = host_keys.expected(await self._known(host_keys.MACHINE), kept)
+        self._write("known_hosts", self._expected.text)
+        self._env = {**self._env, "APPLIANCE_HOST_KEYS": self._expected.checking}
+
+    async def _known(self, file: Path) -> str:
+        """The lines of `file` that mean the server, hashed names among them. Raises GitError."""
+        if not file.exists():
+            return ""
+        argv = ["ssh-keygen", "-F", host_keys.name_of(self.address), "-f", str(file)]
+        answer = await self._run(argv, timeout_s=READ_S, most=host_keys.LARGEST)
+        if answer.code not in (0, 1):
+            told = f"{file} cannot be read: {answer.err[:200] or f'ssh-keygen ended with exit code {answer.code}'}"
+            raise GitError(told, where=self.address.url, hint="let everybody read that file: it holds no secrets")
+        return answer.out.decode("utf-8", "replace")
 
     def close_off(self) -> None:
         """From here on git reaches nothing outside, whatever the repository lacks."""
@@ -194,13 +217,17 @@ class _Place:
         """Raises GitError unless it succeeds."""
         answer = await self.ask(*argv, timeout_s=timeout_s, most=most)
         if answer.code:
-            raise GitError(_why(answer), where=self.address.url, hint=_hint(answer.err, self.address))
+            hint = _hint(answer.err, self.address, pinned=self._expected.pinned)
+            raise GitError(_why(answer), where=self.address.url, hint=hint)
         return answer
 
     async def ask(self, *argv: str, timeout_s: float, most: int) -> Answer:
+        return await self._run(["git", *_OPTIONS, *argv], timeout_s=timeout_s, most=most)
+
+    async def _run(self, argv: list[str], *, timeout_s: float, most: int) -> Answer:
         try:
             return await programs.run(
-                ["git", *_OPTIONS, *argv],
+                argv,
                 cwd=self.folder / "repository",
                 env=self._env,
                 user=self._user,
@@ -213,18 +240,19 @@ class _Place:
         except TooMuch as error:
             raise GitError(error.message, where=self.address.url, hint="a smaller repository is needed") from None
         except OSError as error:
-            raise GitError(f"git cannot be started: {error}", hint="free some memory or processes") from None
+            raise GitError(f"{argv[0]} cannot be started: {error}", hint="free some memory or processes") from None
 
     def known_hosts(self) -> str:
-        """What ssh has learned. The file is that user's, who may have put anything there."""
-        if self.address.way != "ssh":
-            return ""
+        """What the server was met by. At a first contact ssh writes it, as a user who may put anything there."""
+        if self._expected.strict or self.address.way != "ssh":
+            return self._expected.text
         with contextlib.suppress(OSError, ValueError):
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             with os.fdopen(os.open(self.folder / "known_hosts", flags), "rb") as file:
-                if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    return file.read(64 << 10).decode()
-        return ""
+                text = file.read(host_keys.LARGEST + 1) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
+                if 0 < len(text) <= host_keys.LARGEST:
+                    return text.decode()
+        return self._expected.text
 
 
 _OPTIONS = (
@@ -351,11 +379,13 @@ def _why(answer: Answer) -> str:
     return told[0].removeprefix("fatal: ")[:400] if told else f"git ended with exit code {answer.code}"
 
 
-def _hint(err: str, where: Address) -> str:
+def _hint(err: str, where: Address, *, pinned: bool) -> str:
     said = err.lower()
     if "terminal prompts disabled" in said or "authentication failed" in said or "permission denied" in said:
         what = "a private key" if where.way == "ssh" else "a password or token"
         return f"give the repository `password: secret:NAME`, {what} that may read it"
+    if "host key verification failed" in said and pinned:
+        return f"the server is not the one that {host_keys.MACHINE} names; if that is right, correct that file"
     if "host key verification failed" in said:
         return (
             "the server is not the one of the first contact; if that is right, delete the repository and apply it again"

@@ -8,9 +8,15 @@ of a push; those are taken over, since they were signed with the workflow's own 
 credentials to that address, its server must have been declared here too.
 
 Only the body is signed: who has seen a message can send it again under another delivery id, without one, or as another
-event. So a workflow remembers the bodies that it was sent, and an equal one starts nothing, ever. A sender of one's own
-writes something into it that differs each time, such as the time. A repository takes an equal body again, since all
-that it does is look.
+event. So a workflow remembers the bodies that it has answered for good: those that have started a run, those that its
+`concurrency: skip` has left out, and those that are no push. An equal one starts nothing. What had another reason to
+start none, such as a dataset that is not there or a full queue, may come again. A sender of one's own writes something
+into the body that differs each time, such as the time. A repository takes an equal body again, since all that it does
+is look.
+
+The memory has bounds: the newest `KEPT_BODIES` bodies, and only while the workflow takes messages. It is empty after
+`on.webhook` was taken out, and for a workflow that was withdrawn or deleted and is applied again: whoever fears old
+messages then names another secret, which none of them was signed with.
 """
 
 from __future__ import annotations
@@ -36,6 +42,7 @@ from appliance.state.runs import Run
 from appliance.state.triggers import Head
 from appliance.triggers import origins, patterns, pushes, starts
 from appliance.vault.secrets import Secrets
+from appliance.workflows.concurrency import Skipped
 
 SIGNATURE = "x-hub-signature-256"
 EVENT = "x-github-event"
@@ -110,20 +117,23 @@ def to_workflow(
     push = push_of(body)
     if told := unwanted(spec.triggers, push):
         return Taken(told)
-    if told := _refused(db.read, spec, push):  # before the delivery is noted: it may come again once this is put right
+    if told := _refused(db.read, spec, push):  # it may come again once this is put right
         said = f"{_source(headers, push)}: {told}"
         with db.write() as transaction:
             events.record(transaction, "workflow", resource.name, "NotStarted", said, now=now, level="warning")
         return Taken(told)
+    uid, refused = resource.uid, list[ApplianceError]()
     with db.write() as transaction:
-        if told := _repeated(transaction, resource.uid, headers, now) or _known_body(transaction, resource.uid, body):
+        if told := _known_delivery(transaction, uid, headers) or _known_body(transaction, uid, body):
             return Taken(told)
-        _note_body(transaction, resource.uid, body, "", now)
         run = starts.start(
             db, transaction, resource, resource.name, with_event(resource.spec, push), {},
-            cause="webhook", source=_source(headers, push), now=now,
+            cause="webhook", source=_source(headers, push), now=now, refused=refused,
         )  # fmt: skip
-    return Taken("started" if run else "no run was made: see the workflow's events", run)
+        if run or isinstance(refused[0], Skipped):
+            _note_delivery(transaction, uid, headers, now)
+            _note_body(transaction, uid, body, "", now)
+    return Taken("started" if run else f"no run was made: {refused[0].message}", run)
 
 
 def to_repository(
@@ -136,8 +146,9 @@ def to_repository(
     if told := _other_event(headers):
         return Taken(told)
     with db.write() as transaction:
-        if told := _repeated(transaction, resource.uid, headers, now):
+        if told := _known_delivery(transaction, resource.uid, headers):
             return Taken(told)
+        _note_delivery(transaction, resource.uid, headers, now)
         events.record(transaction, "repository", resource.name, "Webhook", "a push was announced", now=now)
     return Taken("looking now", look=resource.uid)
 
@@ -236,8 +247,8 @@ def _other_event(headers: Mapping[str, str]) -> str:
     return "" if event == "push" else "only `push` and `ping` are listened to"
 
 
-def _repeated(db: Connection, uid: str, headers: Mapping[str, str], now: float) -> str:
-    """Remember the delivery; words where it has been here before."""
+def _known_delivery(db: Connection, uid: str, headers: Mapping[str, str]) -> str:
+    """Words where it has been taken before. Raises UsageError for an id that is none."""
     delivery = headers.get(DELIVERY, "")
     if not delivery:
         return ""
@@ -245,16 +256,17 @@ def _repeated(db: Connection, uid: str, headers: Mapping[str, str], now: float) 
         raise UsageError(
             f"{DELIVERY} has a wrong form", hint="1 to 128 of the letters a-z and A-Z, digits, `.`, `_` and `-`"
         )
-    key = DELIVERIES + delivery
-    if marks.find(db, uid, key) is not None:
-        return "this delivery was taken already"
-    marks.put(db, uid, key, "", now=now)
-    marks.keep_newest(db, uid, DELIVERIES, KEPT)
-    return ""
+    return "this delivery was taken already" if marks.find(db, uid, DELIVERIES + delivery) is not None else ""
+
+
+def _note_delivery(db: Connection, uid: str, headers: Mapping[str, str], now: float) -> None:
+    if delivery := headers.get(DELIVERY, ""):
+        marks.put(db, uid, DELIVERIES + delivery, "", now=now)
+        marks.keep_newest(db, uid, DELIVERIES, KEPT)
 
 
 def _known_body(db: Connection, uid: str, body: bytes) -> str:
-    """Words where a message with this very body has been here before, whatever was said about it."""
+    """Words where a message with this very body was answered for good before."""
     before = marks.find(db, uid, _body_key(body))
     if before is None:
         return ""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from appliance.errors import ApplianceError, UsageError
+from appliance.errors import ApplianceError, Conflict, UsageError
 from appliance.spec.load import parse
 from appliance.spec.models import Repository
 from appliance.state import events, resources
@@ -153,7 +153,7 @@ class Repositories:
             marks.find(self._db.read, uid, KNOWN_HOSTS) or "",
         )
         found = await self._git.refs(remote)
-        if found.known_hosts != remote.known_hosts:
+        if found.known_hosts not in ("", remote.known_hosts):
             with self._db.write() as db:
                 marks.put(db, uid, KNOWN_HOSTS, found.known_hosts, now=self._clock())
         turn = self._turns.setdefault(uid, _Turn())
@@ -229,14 +229,14 @@ class Repositories:
                 return False
             problems = dict(read.problems)
             for found in wanted:
-                uid, refused = pushes.workflow_uid(resource.uid, found), list[str]()
+                uid, refused = pushes.workflow_uid(resource.uid, found), list[ApplianceError]()
                 run = starts.start(
                     self._db, db, None, found.name, found.document, {},
                     cause="git", source=f"{source}: {found.path}", now=now, uid=uid, refused=refused,
                 )  # fmt: skip
                 begun += [run] if run else []
-                if refused:
-                    problems[found.path] = f"not started: {refused[0]}"[: pushes.LONGEST_PROBLEM]
+                if refused and not isinstance(refused[0], Conflict):
+                    problems[found.path] = f"not started: {refused[0].message}"[: pushes.LONGEST_PROBLEM]
             news = {path: told for path, told in read.problems.items() if (files.commit, path) not in look.told}
             self._tell_notes(db, resource, source, files.notes, now=now)
             for path, problem in news.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from appliance.errors import Conflict, NotFound, UsageError
+from appliance.errors import ApplianceError, Conflict, NotFound, UsageError
 from appliance.state import events, runs
 from appliance.state.db import Connection, Database
 from appliance.state.events import Level
@@ -27,21 +27,21 @@ def start(
     source: str,
     now: float,
     uid: str = "",
-    refused: list[str] | None = None,
+    refused: list[ApplianceError] | None = None,
 ) -> Run | None:
     """In the open `transaction`, which also moves the trigger's mark. None: it cannot be made, which is told.
 
     `uid`: what the run counts for where nothing is declared, such as a file of a repository.
-    `refused` gets why, where somebody has to correct something.
+    `refused` gets why: a Conflict is nothing that somebody has to correct.
     What may pass by itself, a full disk for one, is raised: then the mark stays too, and the next look tries again.
     """
     try:
         return submit.start_run(db, workflow, name, document, inputs, now=now, cause=cause, source=source, uid=uid)
     except (UsageError, Conflict, NotFound) as error:
+        if refused is not None:
+            refused.append(error)
         if isinstance(error, QueueFull) and _told(transaction, name, error.message):
             return None
-        if refused is not None and not isinstance(error, Conflict):
-            refused.append(error.message)
         level: Level = "info" if isinstance(error, Conflict) else "warning"
         told = f"{source}: {error.message}" + (f"; {error.hint}" if error.hint else "")
         events.record(transaction, "workflow", name, "NotStarted", told, now=now, level=level)

@@ -19,7 +19,7 @@ from typing import Any
 
 from appliance.datasets import uses
 from appliance.engine.images import Images
-from appliance.errors import Conflict, ImageNotFound, SpecError, UsageError
+from appliance.errors import Conflict, NoSuchImage, SpecError, UsageError
 from appliance.spec.load import parse
 from appliance.spec.models import Alias, GitCheckoutAction, Job, Workflow
 from appliance.state import events, kept, resources, runs, versions
@@ -29,7 +29,7 @@ from appliance.state.runs import Run
 from appliance.storage.scratch import volume_name
 from appliance.workflows import actions, concurrency, keeping
 from appliance.workflows.board import PASSED_PHASES
-from appliance.workflows.inputs import leaves, sources
+from appliance.workflows.inputs import leaves, shared_volumes, sources
 
 
 def resume_run(db: Database, run: Run, *, now: float) -> Run:
@@ -60,6 +60,11 @@ def resume_run(db: Database, run: Run, *, now: float) -> Run:
             elif name in pins or rows[name].commit_id:
                 kept.pin(transaction, new.id, name, pins=pins.get(name, {}), commit_id=rows[name].commit_id)
         said = f"goes on from {actions.subject(old)}: {len(done)} of {len(rows)} jobs are taken over"
+        if _has_changed(transaction, old):
+            said += (
+                "; it runs the file as it was then, the declared one has changed since: "
+                f"`appliance workflow run {old.workflow}` runs that"
+            )
         events.record(transaction, "run", actions.subject(new), "Submitted", said, now=now)
     return new
 
@@ -67,11 +72,11 @@ def resume_run(db: Database, run: Run, *, now: float) -> Run:
 async def replay_run(db: Database, images: Images, run: Run, *, now: float) -> Run:
     """A Pending run of all jobs on the inputs and images that this one had.
 
-    Raises Conflict where it has not ended or a version is gone, ImageNotFound where an image is.
+    Raises Conflict where it has not ended or a version is gone, NoSuchImage where an image is.
     """
     for row in runs.jobs(db.read, run.id):
         if row.image and not await images.identity(row.image):
-            raise ImageNotFound(
+            raise NoSuchImage(
                 f"the image of job {row.name}, {row.image}, is not on this machine any more",
                 where=f"run {actions.subject(run)}",
                 hint="start a new run: it takes what the image's name means now",
@@ -114,6 +119,12 @@ def _ended(db: Connection, run: Run, verb: str) -> tuple[Run, Workflow]:
     if not isinstance(workflow, Workflow):
         raise UsageError(f"{old.workflow!r} is not a workflow")
     return old, workflow
+
+
+def _has_changed(db: Connection, old: Run) -> bool:
+    """What is declared now is another document; of a run whose file is in a repository nobody knows that here."""
+    declared = resources.find_uid(db, old.workflow_uid)
+    return declared is not None and declared.kind == "workflow" and declared.spec != old.spec
 
 
 def _create(db: Connection, old: Run, workflow: Workflow, mode: str, *, now: float) -> Run:
@@ -201,10 +212,7 @@ def _read(declared: Job, made: Mapping[str, Mapping[str, Any]]) -> list[Any]:
 
 def _check_shared(old: Run, workflow: Workflow, done: Collection[str]) -> None:
     """In the dialect of 2021 all jobs write to the same volumes, so nobody knows what they held before a failure."""
-    shared = {
-        name: {key for key, given in declared.inputs.items() if given.type == "volume"}
-        for name, declared in workflow.jobs.items()
-    }
+    shared = {name: shared_volumes(workflow, declared) for name, declared in workflow.jobs.items()}
     before = {key for name in done for key in shared[name]}
     for name in shared:
         if name not in done and (common := sorted(shared[name] & before)):

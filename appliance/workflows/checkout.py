@@ -87,7 +87,7 @@ def files_of(
 
     `commit`: what the ref meant in the run that this one repeats, and what is checked out in its place. A ref that is
     a commit itself needs none. `place`: what is bound at `BOUND`, for a repository of this machine.
-    `known_hosts`: the keys of a server over SSH; empty: the first one that answers is taken for it.
+    `known_hosts`: the keys of a server over SSH: one with another key is refused.
     """
     more: dict[str, str] = {}
     if checkout.way == "local":

@@ -22,8 +22,13 @@ from appliance.state.db import Connection
 from appliance.state.runs import Ahead, Run
 
 WAITING = frozenset({"queue", "cancel"})
+TAKES_ITS_PLACE = "a newer run takes its place (concurrency: cancel)"
 MOST_WAITING = 100
 """Runs of one workflow that wait in its queue: behind one that hangs, a schedule would make more of them for ever."""
+
+
+class Skipped(Conflict):
+    """The workflow makes no run now, as it says; what asked for one has its answer."""
 
 
 class QueueFull(Conflict):
@@ -69,15 +74,20 @@ def admit(db: Connection, workflow: Workflow, name: str, uid: str, *, now: float
     if not going:
         return
     if workflow.concurrency == "skip":
-        raise Conflict(
+        raise Skipped(
             f"{_names(going)} goes on, and workflow {name!r} makes no second run meanwhile (concurrency: skip)",
             hint=f"wait for it or cancel it: `appliance workflow cancel {_name(going[0])}`",
         )
     for one in going:
         if not one.cancel:
             runs.request_cancel(db, one.id)
-            message = "a newer run takes its place (concurrency: cancel)"
-            events.record(db, "run", _name(one), "CancelRequested", message, now=now)
+            events.record(db, "run", _name(one), "CancelRequested", TAKES_ITS_PLACE, now=now)
+
+
+def why_canceled(db: Connection, run: Run) -> str:
+    """Of a run that nobody canceled by hand; else empty."""
+    asked = events.last(db, "run", _name(run), "CancelRequested")
+    return TAKES_ITS_PLACE if asked and asked.message == TAKES_ITS_PLACE else ""
 
 
 def _name(run: Run | Ahead) -> str:

@@ -9,13 +9,28 @@ from typing import Any
 from appliance.errors import UsageError
 from appliance.spec.models import CreateModelAction, DeployAction, Workflow
 from appliance.state.runs import Job, Run
-from appliance.workflows import deploying
+from appliance.workflows import begun, deploying, taking_back
 from appliance.workflows.rooms import Rooms
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
     outputs: Mapping[str, Any]
+
+
+def stop(rooms: Rooms, run: Run, workflow: Workflow, job: Job) -> Done | str:
+    """The job must end before it is done: take back what it has set going, and say what becomes of that.
+
+    Done: that came just before. Empty: there is nothing to say. May be repeated.
+    """
+    action = workflow.jobs[job.name].action
+    if not isinstance(action, DeployAction):
+        return ""
+    mine = begun.of(job)
+    if mine is None:
+        return ""
+    said = taking_back.take_back(rooms, run, job, action, mine)
+    return _deployed(action) if said is None else said
 
 
 async def act(rooms: Rooms, run: Run, workflow: Workflow, job: Job, given: Mapping[str, Any]) -> Done | str:
@@ -29,8 +44,12 @@ async def act(rooms: Rooms, run: Run, workflow: Workflow, job: Job, given: Mappi
     if isinstance(action, DeployAction):
         if waits_for := await deploying.deploy(rooms, run, job, action, given):
             return waits_for
-        return Done({"endpoint": {"type": "string", "value": deploying.endpoint(action)}})
+        return _deployed(action)
     raise UsageError(f"{action.uses} is not done by the daemon")
+
+
+def _deployed(action: DeployAction) -> Done:
+    return Done({"endpoint": {"type": "string", "value": deploying.endpoint(action)}})
 
 
 def _register_model(rooms: Rooms, run: Run, job: Job, action: CreateModelAction, given: Mapping[str, Any]) -> Done:

@@ -108,6 +108,17 @@ def sources(job: Job) -> set[str]:
     return {name for alias in aliases for name in (alias.gather or (alias.job,)) if name}
 
 
+def shared_volumes(workflow: Workflow, job: Job) -> set[str]:
+    """The volumes that it shares with all jobs of its run: its own inputs of that type, and the run's that it names."""
+    found = set()
+    for name, declared in job.inputs.items():
+        if isinstance(declared, Value):
+            found |= {name} if declared.type == "volume" else set()
+        elif not declared.job and declared.name in workflow.inputs:
+            found |= {declared.name} if workflow.inputs[declared.name].type == "volume" else set()
+    return found
+
+
 def leaves(documents: Mapping[str, Document]) -> Iterator[Document]:
     """Those documents, with what many jobs have made one by one."""
     for document in documents.values():

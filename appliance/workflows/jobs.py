@@ -6,39 +6,27 @@ between any two. A container is started at most once: that it is about to be is 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from appliance.engine.labels import owner_of
 from appliance.engine.types import Container
-from appliance.errors import (
-    ApplianceError,
-    Conflict,
-    EngineError,
-    NotFound,
-    StorageError,
-    UsageError,
-)
+from appliance.errors import Conflict, EngineError, NotFound, StorageError, UsageError
 from appliance.spec.models import Workflow
-from appliance.state import events, runs
-from appliance.state.events import Level
+from appliance.state import runs
 from appliance.state.runs import FINAL_PHASES, Job, Run
-from appliance.telemetry.draining import Draining
 from appliance.telemetry.redact import Redactor
-from appliance.workflows import actions, capsule, collecting, hosted, plan, preparing, reuse
-from appliance.workflows.board import FAILED_PHASES
-from appliance.workflows.outcome import UNSTARTED_CODES, Outcome, outcome_of
+from appliance.workflows import actions, collecting, hosted, plan, preparing, reuse
+from appliance.workflows.ending import Ending
+from appliance.workflows.interrupted import Interruptions
+from appliance.workflows.outcome import UNSTARTED_CODES, Outcome, outcome_of, unstartable
 from appliance.workflows.plan import Step, Stop
+from appliance.workflows.refusals import REFUSALS, refused
 from appliance.workflows.rooms import Rooms
-
-log = logging.getLogger(__name__)
+from appliance.workflows.telling import tell, words
 
 MOST_STEPS = 12
 """Acts in one go; a job that needs more is not getting on."""
-REFUSALS = (NotFound, UsageError, Conflict, EngineError, StorageError)
-"""Errors that end a job when they come while it is prepared: waiting would not make them go away."""
-DRAIN_S = 60.0
 STORE_TRIES = 10
 
 Worked = Literal["idle", "acted", "waits"]
@@ -46,19 +34,17 @@ Worked = Literal["idle", "acted", "waits"]
 
 
 class JobWorker:
-    """`changed` is told the id of a run as soon as one of its jobs has ended, before that job is cleaned up."""
+    """`changed`: see Ending."""
 
-    def __init__(self, rooms: Rooms, changed: Callable[[str], None]) -> None:
+    def __init__(self, rooms: Rooms, changed: Callable[[str], None], interruptions: Interruptions) -> None:
         self._rooms = rooms
-        self._changed = changed
+        self._interruptions = interruptions
         self._attached: dict[tuple[str, str], str] = {}
         """The containers whose log lines are being read, by run and job."""
         self._fresh: set[tuple[str, str]] = set()
-        self._unclean: set[tuple[str, str]] = set()
-        """Jobs that are over and that this process has not cleaned up yet."""
         self._refused: dict[tuple[str, str], int] = {}
         """How often the store did not take what a job has made."""
-        self._draining = Draining(rooms.telemetry)
+        self.ending = Ending(rooms, changed)
 
     def begun(self, run_id: str, name: str) -> None:
         """This process has just committed the start of this attempt, so it cannot have a container yet."""
@@ -69,7 +55,7 @@ class JobWorker:
         made: Container | None = None
         for acts in range(MOST_STEPS):
             run, job = self._read(run_id, name)
-            if job.phase in FINAL_PHASES and (run_id, name) not in self._unclean:
+            if job.phase in FINAL_PHASES and not self.ending.is_unclean(run_id, name):
                 return "acted" if acts else "idle"
             # the row first: a container made after it was read must not look lost
             container = made or await self._seen(run, job)
@@ -86,7 +72,7 @@ class JobWorker:
                     await self._lost(run, workflow, job)
                     return "acted"
                 case Step.DROP:
-                    await self._end(run, workflow, job, container, self._stopped(run, workflow, job))
+                    await self._drop(run, workflow, job, container)
                     return "acted"
                 case _ if container is None:
                     return "acted" if acts else "idle"
@@ -101,42 +87,18 @@ class JobWorker:
                     await self._collect(run, workflow, job, container)
                     return "acted"
                 case Step.CLEAN:
-                    await self._clean(run, job.name, container)
+                    await self.ending.clean(run, job.name, container)
                     return "acted"
         raise EngineError(f"job {name} makes no progress", hint="the daemon's log says what it tried")
-
-    async def dispose(self, run: Run, container: Container) -> None:
-        """Remove a container that no attempt under way knows, once its log is stored."""
-        owner = owner_of(container.labels)
-        seen = await self._rooms.engine.inspect(container.id)
-        if owner and seen and seen.started is not None:
-            await self._drain(run, owner.part, seen)
-        await self._rooms.engine.remove(container.id)
-
-    async def _forget_earlier(self, run: Run, job: Job) -> None:
-        """What earlier attempts have left must not be found by this one.
-
-        What refuses to go ends no attempt: a backup that reads it ends, a store or an engine is busy for a while. So
-        this one waits, and its message says for what.
-        """
-        for container in await self._rooms.engine.list(kind="run", uid=run.id):
-            owner = owner_of(container.labels)
-            if owner and owner.part == job.name and container.name != job.container:
-                await self.dispose(run, container)
-        try:
-            await self._rooms.scratch.destroy_job(run.id, job.name)
-        except (Conflict, StorageError) as error:
-            message = f"what attempt {job.attempt - 1} has left cannot be removed yet: {error.message}"
-            raise type(error)(message, hint=error.hint, where=error.where) from error
 
     async def _prepare(self, run: Run, workflow: Workflow, job: Job) -> Container | None:
         """The container, where it came to one."""
         if job.attempt > 1:
-            await self._forget_earlier(run, job)
+            await self.ending.forget_earlier(run, job)
         try:
             given = await preparing.resolve_inputs(self._rooms, run, workflow, job)
             wanted = self._wanted(run, workflow, job)
-            prepared = await preparing.prepare(self._rooms, run, workflow, job, wanted)
+            prepared = await preparing.prepare(self._rooms, run, workflow, job, given, wanted)
             if prepared is None:
                 return None
             key = reuse.key_of(self._rooms, run, workflow, job, given, prepared)
@@ -149,7 +111,7 @@ class JobWorker:
                     return None
             return await preparing.make_container(self._rooms, run, workflow, job, given, prepared)
         except REFUSALS as error:
-            await self._end(run, workflow, job, None, Outcome("Error", _words(error)))
+            await self._end(run, workflow, job, None, refused(error))
             return None
 
     def _reuse(self, run: Run, job: Job, hit: reuse.Hit) -> bool:
@@ -172,7 +134,7 @@ class JobWorker:
                 commit_id=hit.commit_id,
             )
             if moved:
-                self._record(run, "JobReused", f"{job.name}: {hit.reason}")
+                tell(self._rooms, run, "JobReused", f"{job.name}: {hit.reason}")
         return True
 
     async def _hosted(self, run: Run, workflow: Workflow, job: Job) -> bool:
@@ -187,15 +149,25 @@ class JobWorker:
                 _, job = self._read(run.id, job.name)
             said = await hosted.act(self._rooms, run, workflow, job, given)
         except REFUSALS as error:
-            await self._end(run, workflow, job, None, Outcome("Error", _words(error)))
+            await self._end(run, workflow, job, None, refused(error))
             return True
         if isinstance(said, hosted.Done):
-            await self._end(run, workflow, job, None, Outcome("Succeeded"), dict(said.outputs))
+            await self._end(run, workflow, job, None, Outcome("Succeeded"), said.outputs)
             return True
         if said != job.message:
             with self._rooms.db.write() as db:
                 runs.move_job(db, run.id, job.name, job.phase, job.phase, message=said)
         return False
+
+    async def _drop(self, run: Run, workflow: Workflow, job: Job, container: Container | None) -> None:
+        """It must end and has no container that ran. What the daemon has set going for it may have become whole."""
+        stop = plan.stop_of(run, workflow, job, at=self._rooms.clock()) or Stop("Canceled", "canceled")
+        said = hosted.stop(self._rooms, run, workflow, job)
+        if isinstance(said, hosted.Done):
+            await self._end(run, workflow, job, container, Outcome("Succeeded"), said.outputs)
+            return
+        message = f"{stop.reason}; {said}" if said else stop.reason
+        await self._end(run, workflow, job, container, Outcome(stop.phase, message))
 
     async def _start(self, run: Run, workflow: Workflow, job: Job, container: Container) -> None:
         now = self._rooms.clock()
@@ -205,17 +177,22 @@ class JobWorker:
         try:
             await self._rooms.engine.start(container.id)
         except EngineError as error:
-            await self._end(run, workflow, job, container, Outcome("Error", _words(error)))
+            await self._end(run, workflow, job, container, unstartable(words(error)))
 
     def _running(self, run: Run, job: Job, container: Container) -> None:
         now = self._rooms.clock()
         with self._rooms.db.write() as db:
             if runs.move_job(db, run.id, job.name, "Starting", "Running", started=now):
-                self._record(run, "JobStarted", f"{job.name} runs")
+                tell(self._rooms, run, "JobStarted", f"{job.name} runs")
         self._follow(run, job, container)
 
     def _follow(self, run: Run, job: Job, container: Container | None) -> None:
-        if container is None or container.state != "running" or self._attached.get((run.id, job.name)) == container.id:
+        if container is None or container.state != "running":
+            return
+        if job.stopped is not None:  # a stop of everything that did not come to this one has not interrupted it
+            with self._rooms.db.write() as db:
+                runs.mark_stopped(db, job.container, None)
+        if self._attached.get((run.id, job.name)) == container.id:
             return
         self._attached[run.id, job.name] = container.id
         if container.log_path:
@@ -230,7 +207,7 @@ class JobWorker:
         await self._rooms.engine.stop(container.id, grace_s=self._rooms.settings.stop_grace_s)
 
     async def _collect(self, run: Run, workflow: Workflow, job: Job, container: Container) -> None:
-        await self._drain(run, job.name, container)
+        await self.ending.drain(run, job.name, container)
         outputs: dict[str, Any] = {}
         commit_id = ""
         outcome = await self._outcome(run, workflow, job, container)
@@ -243,11 +220,11 @@ class JobWorker:
                 self._accept(run, job, container)
                 outputs = await collecting.commit(self._rooms, run, job.name, declared, strings)
             except (UsageError, NotFound, Conflict) as error:
-                outcome = Outcome("Failed", _words(error))
+                outcome = Outcome("Failed", words(error), hopeless=isinstance(error, NotFound))
             except StorageError as error:
                 if self._may_repeat(run, job):
                     raise
-                outcome = Outcome("Failed", f"its outputs cannot be stored: {_words(error)}")
+                outcome = Outcome("Failed", f"its outputs cannot be stored: {words(error)}")
         self._refused.pop((run.id, job.name), None)
         await self._end(run, workflow, job, container, outcome, outputs, commit_id)
 
@@ -263,19 +240,19 @@ class JobWorker:
 
     async def _outcome(self, run: Run, workflow: Workflow, job: Job, container: Container) -> Outcome:
         ended = container.finished if container.finished is not None else self._rooms.clock()
-        stop = plan.stop_of(run, workflow, job, at=ended)
+        interruption = self._interruptions.of(job, container)
+        stop = plan.stop_of(run, workflow, job, at=interruption.at if interruption else ended)
         if stop and job.exit_code is None:
             return Outcome(stop.phase, stop.reason)
+        if interruption:
+            if workflow.jobs[job.name].retry.limit and not interruption.counts:
+                return Outcome("Error", interruption.message, counts=False)
+            again = f"{interruption.message} (next: `appliance workflow resume {run.workflow}.{run.number}`)"
+            return Outcome("Error", again)
         if container.exit_code not in UNSTARTED_CODES and not actions.says_how_it_ended(workflow.jobs[job.name]):
             return outcome_of(container)
         last_line = await self._rooms.engine.logs_tail(container.id, 1)
         return outcome_of(container, Redactor(self._rooms.vault.values()).scrub(last_line))
-
-    async def _lost(self, run: Run, workflow: Workflow, job: Job) -> None:
-        stop = plan.stop_of(run, workflow, job, at=self._rooms.clock())
-        message = "its container disappeared while it ran, so nobody knows how far it came"
-        outcome = Outcome(stop.phase, stop.reason) if stop else Outcome("Error", message)
-        await self._end(run, workflow, job, None, outcome)
 
     async def _end(
         self,
@@ -284,89 +261,17 @@ class JobWorker:
         job: Job,
         container: Container | None,
         outcome: Outcome,
-        outputs: dict[str, Any] | None = None,
+        outputs: Mapping[str, Any] | None = None,
         commit_id: str = "",
     ) -> None:
-        """Write the outcome, its outputs and its event together; what the job leaves behind goes afterwards."""
-        now = self._rooms.clock()
-        again = None
-        declared = workflow.jobs[job.name]
-        if outcome.phase in FAILED_PHASES:
-            again = plan.retry_at(run, workflow, job, now=now)
-            if again is None:
-                await capsule.take(self._rooms, run, declared, job.name, container, outcome)
-        if not outcome.succeeded:
-            await collecting.abandon(self._rooms, run, job.name, declared)
-        if again is not None:
-            self._try_again(run, workflow, job, container, outcome, at=again, now=now)
-        else:
-            self._write_end(run, job, container, outcome, outputs or {}, commit_id, now=now)
-        self._changed(run.id)
-        await self._clean(run, job.name, container)
+        await self.ending.end(run, workflow, job, container, outcome, outputs, commit_id)
+        self._attached.pop((run.id, job.name), None)
 
-    def _try_again(
-        self,
-        run: Run,
-        workflow: Workflow,
-        job: Job,
-        container: Container | None,
-        outcome: Outcome,
-        *,
-        at: float,
-        now: float,
-    ) -> None:
-        most = workflow.jobs[job.name].retry.limit + 1
-        message = f"attempt {job.attempt} of {most}: {outcome.message}; the next begins {at - now:g} s later"
-        with self._rooms.db.write() as db:
-            if runs.try_again(db, run.id, job.name, job.phase, at=at, message=message):
-                self._record_start(run, job, container)
-                self._record(run, "JobRetried", f"{job.name}: {message}", level="warning")
-
-    def _write_end(
-        self,
-        run: Run,
-        job: Job,
-        container: Container | None,
-        outcome: Outcome,
-        outputs: Mapping[str, Any],
-        commit_id: str,
-        *,
-        now: float,
-    ) -> None:
-        with self._rooms.db.write() as db:
-            moved = runs.move_job(
-                db,
-                run.id,
-                job.name,
-                job.phase,
-                outcome.phase,
-                message=outcome.message,
-                exit_code=container.exit_code if container else None,
-                finished=now,
-                outputs=outputs,
-                commit_id=commit_id or None,
-            )
-            if moved:
-                self._record_start(run, job, container)
-                if outcome.succeeded:
-                    reuse.remember(db, run, job, now=now)
-                self._record_end(run, job.name, outcome)
-
-    async def _clean(self, run: Run, name: str, container: Container | None) -> None:
-        self._unclean.add((run.id, name))
-        if container:
-            await self._rooms.engine.remove(container.id)
-        self._attached.pop((run.id, name), None)
-        kept = capsule.holds(self._rooms.db.read, run.id, name)
-        await collecting.discard(self._rooms, run, name, folders=not kept)
-        self._unclean.discard((run.id, name))
-
-    async def _drain(self, run: Run, name: str, container: Container) -> None:
-        if container.log_path is None or container.started is None:
-            return
-        source = collecting.log_source(run, name, container)
-        if missing := await self._draining.drain(source, container.log_path, timeout_s=DRAIN_S):
-            self._record(run, "LogsIncomplete", f"{name}: {missing}", level="warning")
+    async def _lost(self, run: Run, workflow: Workflow, job: Job) -> None:
+        stop = plan.stop_of(run, workflow, job, at=self._rooms.clock())
+        message = "its container disappeared while it ran, so nobody knows how far it came"
+        outcome = Outcome(stop.phase, stop.reason) if stop else Outcome("Error", message)
+        await self._end(run, workflow, job, None, outcome)
 
     def _read(self, run_id: str, name: str) -> tuple[Run, Job]:
         db = self._rooms.db.read
@@ -391,27 +296,3 @@ class JobWorker:
             return plan.stop_of(now, workflow, job, at=self._rooms.clock()) is None
 
         return wanted
-
-    def _stopped(self, run: Run, workflow: Workflow, job: Job) -> Outcome:
-        stop = plan.stop_of(run, workflow, job, at=self._rooms.clock()) or Stop("Canceled", "canceled")
-        return Outcome(stop.phase, stop.reason)
-
-    def _record_start(self, run: Run, job: Job, container: Container | None) -> None:
-        """For one that has ended before anybody saw it run."""
-        if job.phase == "Starting" and container and container.started is not None:
-            self._record(run, "JobStarted", f"{job.name} runs")
-
-    def _record_end(self, run: Run, name: str, outcome: Outcome) -> None:
-        level: Level = "info" if outcome.phase in ("Succeeded", "Canceled") else "error"
-        words = f"{name}: {outcome.message}" if outcome.message else name
-        self._record(run, f"Job{outcome.phase}", words, level=level)
-
-    def _record(self, run: Run, reason: str, message: str, *, level: Level = "info") -> None:
-        now = self._rooms.clock()
-        with self._rooms.db.write() as db:
-            events.record(db, "run", actions.subject(run), reason, message, now=now, level=level)
-
-
-def _words(error: ApplianceError) -> str:
-    where = f"{error.where}: " if error.where else ""
-    return f"{where}{error.message}" + (f" (next: {error.hint})" if error.hint else "")

@@ -1,10 +1,15 @@
-"""How a job's container ended, in words. Pure."""
+"""How a job's container ended, in words. Pure.
+
+An image that lacks the very command that the job names, or holds it for another machine, lacks it at the next attempt
+too: such an outcome is hopeless. What a script ends with is not, also where that is 126 or 127: the missing command may
+be one that the script itself was to install.
+"""
 
 from __future__ import annotations
 
 import re
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from appliance.engine.types import Container
 
@@ -17,6 +22,7 @@ UNSTARTED_CODES = frozenset({126, 127})
 LONGEST_MESSAGE = 600
 _TOLD = "appliance: "
 """How the programs of `inside` begin their last line."""
+_LACKING = re.compile(r"exec format error|executable file not found|\bexec: .*no such file or directory", re.IGNORECASE)
 _INIT = re.compile(r"^\[FATAL tini \(\d+\)\] exec (?P<program>.+) failed: (?P<reason>.+)", re.MULTILINE)
 
 
@@ -24,10 +30,18 @@ _INIT = re.compile(r"^\[FATAL tini \(\d+\)\] exec (?P<program>.+) failed: (?P<re
 class Outcome:
     phase: str
     message: str = ""
+    hopeless: bool = False
+    """Another attempt would end the same way."""
+    counts: bool = True
+    """False: it is no fault of the program's, and burns no attempt."""
 
     @property
     def succeeded(self) -> bool:
         return self.phase == "Succeeded"
+
+    def not_tried_again(self) -> Outcome:
+        """Of an attempt that is the last one, though there could be more."""
+        return replace(self, message=f"not tried again: {self.message}")
 
 
 def outcome_of(container: Container, last_line: str = "") -> Outcome:
@@ -40,16 +54,21 @@ def outcome_of(container: Container, last_line: str = "") -> Outcome:
     if code in UNSTARTED_CODES and (refusal := _INIT.search(last_line)):
         program, reason = refusal["program"], refusal["reason"].strip()
         needed = " (script@v1 needs it)" if program == "bash" else ""
-        return Outcome("Error", f"the image cannot run {program}: {reason}{needed}")
+        return Outcome("Error", f"the image cannot run {program}: {reason}{needed}", hopeless=True)
     if container.oom_killed:
         return Outcome("Failed", "out of memory: the kernel killed it (exit code 137)")
     if container.error and code != 0:
-        return Outcome("Error", f"the engine could not run it: {container.error}")
+        return unstartable(f"the engine could not run it: {container.error}")
     if code == 0:
         return Outcome("Succeeded", told)
     if code is None:
         return Outcome("Error", "the engine does not say how its container ended")
     return Outcome("Failed", told or _words(code))
+
+
+def unstartable(message: str) -> Outcome:
+    """Of a container that the engine did not start, with its words."""
+    return Outcome("Error", message, hopeless=_LACKING.search(message) is not None)
 
 
 def _words(code: int) -> str:

@@ -2,7 +2,7 @@
 
 No spec and no message chooses a path of this machine, or a server that is met with a private key: a run counts for the
 repository that has started it, by the repository's id, and the address must be that repository's own. Over SSH the
-run's jobs expect the server that polling has met.
+run's jobs expect the server that polling has met, by the keys that counted there, and run nowhere without them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from appliance.state.db import Connection
 COUNTS_FOR = "repository:"
 """How the `workflow_uid` of a run begins that a repository started; the repository's uid and a colon follow."""
 KNOWN_HOSTS = "known-hosts"
-"""The mark of a repository under which polling keeps what its server's keys are."""
+"""The mark of a repository under which polling keeps what it met its server by: its keys, or who vouches for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,12 @@ def given(db: Connection, workflow_uid: str, workflow: Workflow, job: Job) -> Gi
         raise UsageError(f"no repository at {shown} is declared any more", hint="apply it again (kind: repository)")
     if found.way == "local":
         return Given(path=found.path)
-    return Given(known_hosts=triggers.find(db, repository, KNOWN_HOSTS) or "")
+    known = triggers.find(db, repository, KNOWN_HOSTS) or ""
+    if not known.strip():
+        told = f"no key of the server of {address.shown(url)} is known, so it could not be told from another one"
+        hint = "the next look at the repository notes it, where the disk is not full; then start the run again"
+        raise UsageError(told, hint=hint)
+    return Given(known_hosts=known)
 
 
 def _declared(db: Connection, workflow_uid: str, url: str) -> str:

@@ -186,12 +186,15 @@ def stop_of(run: Run, workflow: Workflow, job: Job, *, at: float) -> Stop | None
     return None
 
 
-def retry_at(run: Run, workflow: Workflow, job: Job, *, now: float) -> float | None:
-    """When a job that has just failed is tried again, unix time; None: not any more, or the run would be over."""
+def retry_at(run: Run, workflow: Workflow, job: Job, *, now: float, counts: bool = True) -> float | None:
+    """When a job that has just failed is tried again, unix time; None: not any more, or the run would be over.
+
+    An attempt that does not count is made up for at once, where the job is one that may run twice at all.
+    """
     retry = workflow.jobs[job.name].retry
-    if job.attempt > retry.limit or run.cancel:
+    if run.cancel or job.tries > retry.limit + (0 if counts or not retry.limit else 1):
         return None
-    at = now + min(LONGEST_DELAY_S, retry.delay_s * 2.0 ** min(job.attempt - 1, 32))
+    at = now + (min(LONGEST_DELAY_S, retry.delay_s * 2.0 ** min(job.tries - 1, 32)) if counts else 0.0)
     deadline = _run_deadline(run, workflow)
     return None if deadline is not None and at >= deadline else at
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from appliance.engine.labels import owner_of
 from appliance.engine.types import Container, Mount
-from appliance.errors import Conflict, ImageNotFound, NotFound
+from appliance.errors import Conflict, NoSuchImage, NotFound
 from appliance.spec.models import Job as JobSpec
 from appliance.spec.models import Workflow
 from appliance.state import runs
 from appliance.state.runs import Job, Run
 from appliance.storage.threads import in_thread
-from appliance.workflows import actions, exchange, inputs
+from appliance.workflows import actions, exchange, inputs, local, own_repository
 from appliance.workflows.actions import Task
 from appliance.workflows.rooms import Rooms
 
@@ -49,13 +49,41 @@ class Prepared:
     """What `task.image` stands for on this engine."""
     digest: str
     """Identifies the image's content; the same reference may mean another one tomorrow."""
+    mounts: Sequence[Mount] | None = None
+    """None: they are not made yet."""
 
 
-async def prepare(rooms: Rooms, run: Run, workflow: Workflow, job: Job, wanted: Callable[[], bool]) -> Prepared | None:
-    """Fetch the image. None when `wanted` turns false meanwhile."""
+async def prepare(
+    rooms: Rooms, run: Run, workflow: Workflow, job: Job, given: Mapping[str, Any], wanted: Callable[[], bool]
+) -> Prepared | None:
+    """Fetch the image. None when `wanted` turns false meanwhile.
+
+    The volumes of a job that will not be given the outputs of an earlier one are made while its image is looked for.
+    """
+    declared = workflow.jobs[job.name]
+    task, env = await _task(rooms, run, workflow, job)
+    if may_be_reused(run, declared):
+        image = await _image(rooms, run, job, task, wanted)
+        return None if image is None else Prepared(task, env, image, image)
+    mounts = asyncio.create_task(_mounts(rooms, run, job.name, declared, given, task), name=f"volumes of {job.name}")
+    try:
+        image = await _image(rooms, run, job, task, wanted)
+        return None if image is None else Prepared(task, env, image, image, await mounts)
+    finally:  # what a thread of the store has begun goes on, so nobody may clean up before its end
+        await asyncio.gather(mounts, return_exceptions=True)
+
+
+def may_be_reused(run: Run, declared: JobSpec) -> bool:
+    """It may be given what an earlier job has made; see `reuse`."""
+    return run.cache and declared.cache and bool(declared.outputs)
+
+
+async def _task(rooms: Rooms, run: Run, workflow: Workflow, job: Job) -> tuple[Task, dict[str, str]]:
+    """What it runs, and its variables, with secrets in place."""
     declared = workflow.jobs[job.name]
     reveal = rooms.vault.resolve
     env = {name: reveal(value) for name, value in declared.env.items()}
+    repository = own_repository.given(rooms.db.read, run.workflow_uid, workflow, declared)
     task = actions.task_of(
         declared,
         env=env,
@@ -63,24 +91,32 @@ async def prepare(rooms: Rooms, run: Run, workflow: Workflow, job: Job, wanted: 
         reveal=reveal,
         notebook_image=rooms.settings.notebook_image,
         commit=job.commit_id,
+        place=await in_thread(local.look, repository.path, inside=True) if repository.path else None,
+        known_hosts=repository.known_hosts,
     )
+    return task, env
+
+
+async def _image(rooms: Rooms, run: Run, job: Job, task: Task, wanted: Callable[[], bool]) -> str | None:
+    """Its id on this engine."""
     if run.mode == "replay" and job.image:
-        image: str | None = await rooms.images.identity(job.image)
+        image = await rooms.images.identity(job.image)
         if not image:
-            raise ImageNotFound(
+            raise NoSuchImage(
                 f"the image that it ran, {task.image} as {job.image}, is not on this machine any more",
                 hint="start a new run: it takes what the name means now",
             )
-    else:
-        image = await _image(rooms, run, job, task.image, wanted)
-    return None if image is None else Prepared(task, env, image, image)
+        return image
+    return await _fetch(rooms, run, job, task.image, wanted)
 
 
 async def make_container(
     rooms: Rooms, run: Run, workflow: Workflow, job: Job, given: Mapping[str, Any], prepared: Prepared
 ) -> Container:
     """Volumes and container."""
-    mounts = await _mounts(rooms, run, job.name, workflow.jobs[job.name], given, prepared.task)
+    mounts = prepared.mounts
+    if mounts is None:
+        mounts = await _mounts(rooms, run, job.name, workflow.jobs[job.name], given, prepared.task)
     spec = actions.container_spec(
         run,
         job.name,
@@ -103,7 +139,7 @@ async def make_container(
     return container
 
 
-async def _image(rooms: Rooms, run: Run, job: Job, ref: str, wanted: Callable[[], bool]) -> str | None:
+async def _fetch(rooms: Rooms, run: Run, job: Job, ref: str, wanted: Callable[[], bool]) -> str | None:
     latest = shown = ""
 
     def progress(text: str) -> None:  # may be called from another thread
@@ -164,7 +200,7 @@ async def _mounts(
         secret=task.secret,
         tells=task.tells,
     )
-    return [*outer, *binds]
+    return [*outer, *task.mounts, *binds]
 
 
 async def _bind(rooms: Rooms, run: Run, reader: str, place: str, document: Mapping[str, Any]) -> Mount:

@@ -16,10 +16,12 @@ import pytest
 from appliance import apply
 from appliance.engine.docker import Engine
 from appliance.spec.load import load_text
-from appliance.state import resources, runs
+from appliance.state import resources, runs, triggers
 from appliance.storage.directory.store import DirectoryStore
+from appliance.triggers import host_keys
 from appliance.triggers.git import Git, GitError
 from appliance.triggers.repositories import Repositories
+from appliance.workflows.own_repository import KNOWN_HOSTS
 from tests.integration.test_workflows import BASE, Floor, a_floor
 from tests.support.git import Repository, bridge_address
 from tests.support.ssh import SSHD, SshServer, serve_ssh
@@ -202,3 +204,36 @@ async def test_another_server_or_key_checks_out_nothing_and_is_told(
     assert "is not the one that is known from polling it" in told["clone"][1], told
     with pytest.raises(GitError, match="Host key"):
         await polled.rooms.look(polled.uid)
+
+
+async def test_the_server_that_the_administrator_has_named_is_the_one_for_polling_and_for_jobs(
+    floor: Floor, ssh: SshServer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = folder / "ssh_known_hosts"
+    monkeypatch.setattr(host_keys, "MACHINE", machine)
+    stranger = ssh.host_key()
+    ssh.renew()
+    machine.write_text(f"other.example {stranger.partition(' ')[2]}{ssh.host_key()}")
+    machine.chmod(0o644)
+    floor.vault.set("DEPLOY", ssh.key("deploy"))
+    site = a_repository(tmp_path, "main", ", password: secret:DEPLOY")
+    polled = Polled(floor, ssh.url(site.path), password="secret:DEPLOY", secrets="[DEPLOY]")
+    await polled.rooms.look(polled.uid)
+    assert triggers.find(floor.db.read, polled.uid, KNOWN_HOSTS) == ssh.host_key()
+    site.commit({"file": "pushed\n", "large.bin": "large\n"})
+    run = await polled.pushed()
+    assert run.phase == "Succeeded", await polled.told(run)
+    site.commit({"file": "once more"})
+    await floor.drop()
+    await polled.rooms.look(polled.uid)
+    ssh.renew()
+    floor.begin()
+    (run,) = [one for one in runs.newest(floor.db.read) if one.finished is None]
+    told = await polled.told(await floor.finish(run))
+    assert "is not the one that is known from polling it" in told["clone"][1], told
+    with pytest.raises(GitError, match="Host key") as refused:
+        await polled.rooms.look(polled.uid)
+    assert str(machine) in (refused.value.hint or "")
+    machine.write_text(ssh.host_key())
+    await polled.rooms.look(polled.uid)
+    assert triggers.find(floor.db.read, polled.uid, KNOWN_HOSTS) == ssh.host_key()

@@ -47,6 +47,11 @@ class SshServer:
                 file.write(f"restrict {path.with_suffix('.pub').read_text()}")
         return path.read_text()
 
+    def host_key(self) -> str:
+        """The server's line of a `known_hosts` file."""
+        kind, key, *_ = (self._root / "host_key.pub").read_text().split()
+        return f"[{self._host}]:{self._port} {kind} {key}\n"
+
     def renew(self) -> None:
         """From now on it is another server."""
         host_key = self._root / "host_key"

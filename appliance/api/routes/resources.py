@@ -59,7 +59,7 @@ def routes(parts: Parts) -> list[Route]:
                 raise Conflict(f"{kind} {resource.name!r} is being deleted", hint="wait until it is gone")
             now = parts.clock()
             with parts.db.write() as db:
-                resources.set_desired(db, resource.uid, desired, now=now)
+                apply.switch(db, resource, desired, source="cli", now=now)
                 events.record(db, kind, resource.name, verb.capitalize(), f"{verb} was asked for", now=now)
             parts.hint(kind, resource.uid)
             return JSONResponse(document(resources.get(parts.db.read, kind, resource.name)), 202)

@@ -50,6 +50,11 @@ def names(db: Connection) -> dict[str, str]:
     return {row["id"]: f"{row['workflow']}.{row['number']}" for row in rows}
 
 
+def ends(db: Connection) -> dict[str, float]:
+    """Id -> when it ended, or was made where it goes on, unix seconds, of every run."""
+    return {row["id"]: row["at"] for row in db.execute("SELECT id, coalesce(finished, created) AS at FROM runs")}
+
+
 def unfinished(db: Connection) -> list[Run]:
     """Oldest first."""
     return [run_of(row) for row in db.execute("SELECT * FROM runs WHERE finished IS NULL ORDER BY created, number")]

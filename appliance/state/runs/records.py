@@ -84,6 +84,15 @@ class Job:
     commit_id: str = ""
     """Of a checkout that is over: the commit that it took. Before its end: the one that it has to take, whatever its
     ref means, in a run that resumes or replays another. Empty: not known, and up to its ref."""
+    stopped: float | None = None
+    """Unix time at which `appliance stop --all` was about to stop the container of this attempt."""
+    interrupted: int = 0
+    """Earlier attempts that ended with the appliance or the machine, and so do not count."""
+
+    @property
+    def tries(self) -> int:
+        """Attempts that count, with this one."""
+        return self.attempt - self.interrupted
 
 
 @dataclass(frozen=True, slots=True)

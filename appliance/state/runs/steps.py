@@ -136,12 +136,27 @@ def move_job(
     return done.rowcount == 1
 
 
-def try_again(db: Connection, run_id: str, name: str, before: str, *, at: float, message: str) -> bool:
-    """Back to Pending for the next attempt, not before the time `at`. False: it was not in `before`."""
+def mark_stopped(db: Connection, container: str, at: float | None) -> bool:
+    """The container of this name is about to be stopped from outside; None takes that back. True: it is a job's."""
+    done = db.execute(
+        "UPDATE jobs SET stopped = ? WHERE container = ? AND phase IN ('Starting', 'Running')", (at, container)
+    )
+    return done.rowcount > 0
+
+
+def try_again(
+    db: Connection, run_id: str, name: str, before: str, *, at: float, message: str, counts: bool = True
+) -> bool:
+    """Back to Pending for the next attempt, not before the time `at`. False: it was not in `before`.
+
+    `counts`: the attempt that has ended is one of those that its `retry` allows. `begun` stays: what an attempt has set
+    going outlives it.
+    """
     done = db.execute(
         "UPDATE jobs SET phase = 'Pending', message = ?, attempt = attempt + 1, not_before = ?, container = '',"
-        " exit_code = NULL, started = NULL, finished = NULL, inputs = '{}', outputs = '{}', begun = ''"
+        " exit_code = NULL, started = NULL, finished = NULL, inputs = '{}', outputs = '{}',"
+        " stopped = NULL, interrupted = interrupted + ?"
         " WHERE run = ? AND name = ? AND phase = ?",
-        (message, at, run_id, name, before),
+        (message, at, int(not counts), run_id, name, before),
     )
     return done.rowcount == 1

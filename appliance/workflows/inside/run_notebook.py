@@ -13,10 +13,14 @@ import keyword
 import math
 import os
 import re
+import shutil
 import signal
+import socket
 import sys
+import tempfile
 import time
 from datetime import datetime, timezone
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -175,8 +179,36 @@ class Execution:
         self.saved = time.monotonic()
 
 
-def client_of(execution: Execution, kernel: str) -> Any:
+def sockets(language: str) -> str:
+    """A new folder that only we may enter, for the sockets between us and the kernel; empty: they go over TCP.
+
+    Nobody else in the container's network reads along, and no port is taken. Kernels of other languages need not know
+    how to, and those before ipykernel 7 hang. A path of a socket has at most 107 bytes, and not every disk takes one.
+    """
+    if language != "python" or major("ipykernel") < 7 or major("jupyter_client") < 8:
+        return ""
+    folder = ""
+    try:
+        folder = tempfile.mkdtemp(prefix="apl-")
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.bind(folder + "/kernel-probe")
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        return ""
+    return folder
+
+
+def major(package: str) -> int:
+    """Of an installed package's version; 0: it is not installed, or has none."""
+    try:
+        return int(metadata.version(package).partition(".")[0])
+    except (metadata.PackageNotFoundError, ValueError):
+        return 0
+
+
+def client_of(execution: Execution, kernel: str, folder_of_sockets: str) -> Any:
     from nbclient import NotebookClient
+    from traitlets.config import Config
 
     class Client(NotebookClient):  # type: ignore[misc,unused-ignore]  # untyped where it is not installed
         """Shows what the kernel says as it comes."""
@@ -188,6 +220,10 @@ def client_of(execution: Execution, kernel: str) -> Any:
             return done
 
     folder = str(Path(execution.request["notebook"]).parent)
+    config = Config()
+    if folder_of_sockets:
+        config.KernelManager.transport = "ipc"
+        config.KernelManager.ip = folder_of_sockets + "/kernel"
     return Client(
         execution.notebook,
         timeout=None,
@@ -195,6 +231,7 @@ def client_of(execution: Execution, kernel: str) -> Any:
         kernel_name=kernel,
         record_timing=False,
         resources={"metadata": {"path": folder}},
+        config=config,
     )
 
 
@@ -267,7 +304,11 @@ def run(request: dict[str, Any]) -> str:
         fail(f"stopped by {signal.Signals(number).name}", 128 + number)
 
     signal.signal(signal.SIGTERM, stopped)
-    return execution.run(client_of(execution, kernel))
+    folder = sockets(language)
+    try:
+        return execution.run(client_of(execution, kernel, folder))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def fail(words: str, code: int = 1) -> NoReturn:

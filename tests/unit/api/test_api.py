@@ -12,6 +12,7 @@ import pytest
 
 from appliance.api.app import behind_token, build_app
 from appliance.api.parts import Parts
+from appliance.apply import withdraw
 from appliance.backup.backups import Backups
 from appliance.datasets.datasets import Datasets
 from appliance.datasets.models import Models
@@ -135,6 +136,19 @@ async def test_a_dry_run_changes_nothing(house: House) -> None:
     assert answer.json()["items"][0]["change"] == "created"
     assert (await house.trusted.get("/v1/notebooks")).json() == {"items": []}
     assert house.hints == []
+
+
+@pytest.mark.parametrize(("verb", "desired"), [("start", "running"), ("stop", "stopped")])
+async def test_what_is_switched_by_hand_is_no_longer_of_the_file_that_is_gone(
+    house: House, verb: str, desired: str
+) -> None:
+    await house.apply(NOTEBOOK)
+    with house.db.write() as db:
+        uid = resources.get(db, "notebook", "nb").uid
+        resources.set_source(db, uid, "file:nb.yaml")
+        withdraw(db, "notebook", "nb", source="file:nb.yaml", now=0.0)
+    assert (await house.trusted.post(f"/v1/notebooks/nb/{verb}")).json()["desired"] == desired
+    assert resources.get(house.db.read, "notebook", "nb").source == "cli"
 
 
 async def test_spec_problems_carry_their_places(house: House) -> None:

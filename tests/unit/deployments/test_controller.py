@@ -3,147 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import pytest
 
-from appliance.datasets.datasets import Datasets
-from appliance.datasets.models import Models
-from appliance.deployments import prober
-from appliance.deployments.controller import DeploymentController
 from appliance.engine.labels import owner_of
-from appliance.engine.types import Container
 from appliance.errors import Conflict, SpecError
-from appliance.settings import Settings
-from appliance.state import events, resources
-from appliance.state.db import Database
-from appliance.state.events import Event
-from appliance.state.resources import Resource
-from appliance.storage.directory.store import DirectoryStore
-from appliance.vault.secrets import Secrets
-from tests.conftest import Clock
-from tests.unit.notebooks.rooms import FakeEngine, FakeImages, FakeRouter, FakeTelemetry, Killed, Mortality
+from appliance.state import resources
+from tests.unit.deployments.house import READY, House, short, spec
+from tests.unit.notebooks.rooms import Killed, Mortality
 
 pytestmark = pytest.mark.anyio
-
-READY = {"readiness": {"exec": {"command": ["true"]}, "periodSeconds": 1}}
-
-
-def spec(image: str = "one", replicas: int = 2, **more: object) -> dict[str, Any]:
-    return {
-        "image": image,
-        "resources": {"instanceType": "C4", "replicas": replicas},
-        "healthChecks": READY,
-        **more,
-    }
-
-
-class House:
-    """One deployment controller with everything around it."""
-
-    def __init__(self, settings: Settings, clock: Clock) -> None:
-        self.settings = settings
-        self.clock = clock
-        self.db = Database(settings.state_file)
-        self.store = DirectoryStore(settings.volumes_dir, "a test")
-        self.engine = FakeEngine(clock)
-        self.images = FakeImages()
-        self.router = FakeRouter()
-        self.telemetry = FakeTelemetry()
-        self.vault = Secrets(self.db, settings.home / "key", clock)
-        self.datasets = Datasets(self.db, self.store, clock)
-        self.models = Models(self.db, self.store, clock)
-        self.no_room = ""
-        self.controller = self.another()
-
-    def another(self) -> DeploymentController:
-        """A controller that knows only what is stored, as after a restart of the daemon."""
-        parts: dict[str, Any] = {
-            "engine": self.engine,
-            "images": self.images,
-            "router": self.router,
-            "telemetry": self.telemetry,
-        }
-        return DeploymentController(
-            db=self.db,
-            models=self.models,
-            vault=self.vault,
-            settings=self.settings,
-            instance="cafe0001",
-            clock=self.clock,
-            hint=lambda kind, key: None,
-            no_room=lambda: self.no_room,
-            **parts,
-        )
-
-    def declare(self, document: Mapping[str, Any]) -> Resource:
-        self.clock.now += 0.5
-        with self.db.write() as db:
-            return resources.put(db, "deployment", "web", document, source="cli", now=self.clock())[0]
-
-    @property
-    def row(self) -> Resource:
-        return resources.get(self.db.read, "deployment", "web")
-
-    async def until(self, condition: Callable[[], object]) -> Resource:
-        """Reconcile until this holds. The clock moves with each pass, so probes and pauses come due."""
-        uid = self.row.uid
-        async with asyncio.timeout(20):
-            while True:
-                await self.controller.reconcile(uid)
-                if condition():
-                    return self.row
-                await asyncio.sleep(0.005)
-                self.clock.now += 0.05
-
-    async def run(self, *phases: str) -> Resource:
-        row = self.row
-        return await self.until(lambda: self.row.phase in phases and self.row.observed == row.generation)
-
-    async def settle(self) -> Resource:
-        """Ready, and nothing left of what was before."""
-        return await self.until(
-            lambda: self.row.phase == "Ready" and len(self.engine.containers) == len(self.running()) == len(self.served)
-        )
-
-    def running(self, image: str = "") -> list[Container]:
-        found = [one for one in self.engine.containers.values() if one.state == "running"]
-        return [one for one in found if not image or one.image == image]
-
-    @property
-    def served(self) -> set[str]:
-        """Short ids of the containers that take traffic."""
-        route = self.router.routes.get("/deployments/web")
-        return {target.id for target in route.targets} if route else set()
-
-    @property
-    def events(self) -> list[Event]:
-        return events.newest(self.db.read, kind="deployment", name="web")
-
-    @property
-    def reasons(self) -> list[str]:
-        return [event.reason for event in self.events]
-
-
-def short(containers: list[Container]) -> set[str]:
-    return {container.id[:12] for container in containers}
-
-
-@pytest.fixture
-async def house(settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
-    async def until(at: float, clock: Callable[[], float]) -> None:
-        while clock() < at:  # noqa: ASYNC110 -- a clock that a test moves tells nobody
-            await asyncio.sleep(0.005)
-
-    monkeypatch.setattr(prober, "_until", until)
-    settings.home.mkdir(parents=True)
-    house = House(settings, clock)
-    try:
-        yield house
-    finally:
-        await house.controller.close()
-        house.db.close()
 
 
 async def test_a_first_revision_becomes_ready_and_is_served(house: House) -> None:

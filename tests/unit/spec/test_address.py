@@ -138,3 +138,28 @@ def test_no_address_reads_like_an_option_or_hides_what_git_would_do(url: str) ->
     if found.password:
         assert found.password not in shown(url)
         assert found.password not in repr(found).replace(repr(found.username), "").replace(repr(found.url), "")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://u:PASS/WORD@h/x", "https://…@h/x"),
+        ("ssh://git:PASS/W@RD@h/x", "ssh://…@h/x"),
+        ("https://u:PASS WORD@h/x", "https://…@h/x"),
+        ("https://u:PASS\nWORD@h/x", "https://…@h/x"),
+        ("https:/u:PASS@h/x", "…@h/x"),
+        ("https:/u:PASS//WORD@h/x", "…@h/x"),
+        (" https://u:PASS@h/x", "…@h/x"),
+        ("git:PASS WORD@h:x", "…@h:x"),
+        ("https://h/x@v1", "https://h/x@v1"),
+        ("https://h/a b", "https://h/a b"),
+        ("git@h:/x", "git@h:/x"),
+    ],
+)
+def test_what_is_refused_shows_no_password_either(url: str, expected: str) -> None:
+    assert shown(url) == expected
+    if "PASS" in url:
+        with pytest.raises(UsageError) as told:
+            read(url)
+        assert "PASS" not in f"{told.value.message} {told.value.hint}"
+        assert "W" not in told.value.message

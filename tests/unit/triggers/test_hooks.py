@@ -20,6 +20,7 @@ from appliance.state import triggers as marks
 from appliance.triggers import hooks
 from appliance.triggers.hooks import Push, push_of, signature, unwanted
 from appliance.triggers.triggers import Triggers as Room
+from appliance.workflows import concurrency
 from tests.conftest import Clock
 from tests.unit.api.test_api import House
 
@@ -114,6 +115,46 @@ async def test_a_push_chooses_no_server_that_gets_a_password(house: House) -> No
     assert (status, answer["run"]) == (202, "wf.1"), "it can be delivered again once the server is declared"
     (run,) = runs.newest(house.db.read)
     assert run.spec["context"]["event"]["github"]["url"] == "https://example.com/a.git"
+
+
+WRITES = """
+jobs: {a: {uses: script@v1, with: {image: i, script: 'true'}, outputs: {d: {type: dataset, with: {ref: late}}}}}
+"""
+
+
+async def test_what_started_no_run_may_come_again_once_it_is_put_right(house: House) -> None:
+    assert (await house.apply(f"on: {{webhook: {{secret: secret:HOOK}}}}\n{WRITES}", "wf.yaml")).status_code == 200
+    delivery = {"X-GitHub-Delivery": "one"}
+    for _ in range(2):
+        status, answer = await post(house, "wf", push(), delivery)
+        assert (status, answer["run"]) == (200, "")
+        assert answer["message"].startswith("no run was made: no dataset 'late'")
+    uid = resources.get(house.db.read, "workflow", "wf").uid
+    assert marks.of(house.db.read, uid) == {}
+    assert (await house.apply("kind: dataset\nname: late\n", "late.yaml")).status_code == 200
+    assert (await post(house, "wf", push(), delivery))[1]["run"] == "wf.1"
+    assert (await post(house, "wf", push(), delivery))[1]["message"] == "this delivery was taken already"
+    assert (await post(house, "wf", push()))[1]["run"] == ""
+
+
+async def test_a_full_queue_may_be_asked_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(concurrency, "MOST_WAITING", 1)
+    text = f"concurrency: queue\non: {{webhook: {{secret: secret:HOOK}}}}\n{JOBS}"
+    assert (await house.apply(text, "wf.yaml")).status_code == 200
+    assert (await post(house, "wf", b"1"))[1]["run"] == "wf.1"
+    for _ in range(2):  # the second time no event is written
+        assert (await post(house, "wf", b"2"))[1]["message"].startswith("no run was made: 1 runs of workflow 'wf' wait")
+    monkeypatch.setattr(concurrency, "MOST_WAITING", 2)
+    assert (await post(house, "wf", b"2"))[1]["run"] == "wf.2"
+
+
+async def test_what_the_workflow_skips_has_its_answer(house: House) -> None:
+    """Whoever has seen it cannot start it later, when nobody expects it."""
+    text = f"concurrency: skip\non: {{webhook: {{secret: secret:HOOK}}}}\n{JOBS}"
+    assert (await house.apply(text, "wf.yaml")).status_code == 200
+    assert (await post(house, "wf", b"1"))[1]["run"] == "wf.1"
+    assert "(concurrency: skip)" in (await post(house, "wf", b"2"))[1]["message"]
+    assert "was taken already" in (await post(house, "wf", b"2"))[1]["message"]
 
 
 async def test_the_same_delivery_is_taken_once_also_after_a_restart(house: House) -> None:

@@ -18,7 +18,7 @@ from appliance.engine.docker import Engine
 from appliance.engine.images import Images
 from appliance.engine.labels import Owner, owner_of
 from appliance.engine.types import Container, ContainerSpec
-from appliance.errors import EngineError, ImageNotFound
+from appliance.errors import EngineDown, EngineError, NoSuchImage
 from appliance.reconcile import Again
 from appliance.settings import Settings
 from appliance.state import runs
@@ -81,12 +81,15 @@ class FakeEngine:
     gone: set[str] = field(default_factory=set)
     """Ids of images that are not here any more."""
     start_error: str = ""
+    stop_code: int = 143
+    """What a container ends with that is asked to."""
+    unreachable: bool = False
 
     async def ensure(self, ref: str, progress: Callable[[str], None]) -> str:
         progress(f"pulling {ref}")
         self.before("ensure")
         if ref not in self.images:
-            raise ImageNotFound(f"no image {ref}", hint="check its name")
+            raise NoSuchImage(f"no image {ref}", hint="check its name")
         return self.moved.get(ref, f"sha256:{ref}")
 
     async def identity(self, ref: str) -> str:
@@ -131,8 +134,10 @@ class FakeEngine:
 
     async def stop(self, container_id: str, *, grace_s: float) -> None:
         self.before("stop")
+        if self.unreachable:
+            raise EngineDown("the engine does not answer")
         if container_id in self.containers and self.containers[container_id].state == "running":
-            self.exit(_job(self.containers[container_id]), 143)
+            self.exit(_job(self.containers[container_id]), self.stop_code)
         self.before("stop done")
 
     async def remove(self, container_id: str) -> None:
@@ -270,6 +275,8 @@ class Bench:
         self.telemetry = FakeTelemetry()
         self.kills = 0
         self.no_room = ""
+        self.booted = 0.0
+        """When the machine began to run; a new controller reads it."""
         self.kill()
         self.kills = 0
 
@@ -295,6 +302,7 @@ class Bench:
             clock=self.clock,
             hint=self._hint,
             no_room=lambda: self.no_room,
+            booted=self.booted,
         )
         self.engine.notice = self.controller.noticed
         self.wake_all()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -208,3 +210,22 @@ def test_only_programs_of_ours_are_asked() -> None:
         )
     ]
     assert asked == [False, False, False, True]
+
+
+def test_the_kernel_gets_sockets_only_where_it_is_known_to_take_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    installed = {"ipykernel": 7, "jupyter_client": 8}
+    monkeypatch.setattr(run_notebook, "major", installed.__getitem__)
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp")
+    folder = Path(run_notebook.sockets("python"))
+    assert folder.stat().st_mode & 0o777 == 0o700
+    shutil.rmtree(folder)
+    assert run_notebook.sockets("R") == ""
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    assert run_notebook.sockets("python") == ""
+    assert list(long.iterdir()) == []
+    installed["ipykernel"] = 6
+    assert run_notebook.sockets("python") == ""

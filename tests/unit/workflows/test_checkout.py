@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 from appliance.errors import UsageError
 from appliance.spec.models import GitCheckoutAction, Job, Output, Value
+from appliance.spec.refs import EVENT_URL
+from appliance.workflows import local
 from appliance.workflows.actions import task_of
 from appliance.workflows.checkout import checkout_of, files_of
 from appliance.workflows.inside import git_checkout
@@ -58,17 +61,18 @@ def test_what_is_checked_out(arguments: dict[str, str], expected: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"url": "file:///etc"}, "no protocol"),
-        ({"url": "/srv/repo"}, "no protocol"),
-        ({"url": "ext::sh -c id"}, "not an address"),
-        ({"url": "ext::id"}, "no protocol"),
-        ({"url": "https::ssh://x/y"}, "no protocol"),
-        ({"url": "--upload-pack=id"}, "not an address"),
-        ({"url": "https://a/\nb"}, "not an address"),
-        ({"url": "https://a:99999/b"}, "not an address"),
-        ({"url": "https:///b"}, "no protocol"),
-        ({"url": "git@github.com:a/b.git"}, "SSH key"),
-        ({"url": "ssh://git@github.com/a/b"}, "SSH key"),
+        ({"url": "file:///etc"}, "a path, which a job may not choose"),
+        ({"url": "/srv/repo"}, "a path, which a job may not choose"),
+        ({"url": "ext::sh -c id"}, "no address"),
+        ({"url": "ext::id"}, "no address"),
+        ({"url": "https::ssh://x/y"}, "no address"),
+        ({"url": "--upload-pack=id"}, "no address"),
+        ({"url": "https://a/\nb"}, "no address"),
+        ({"url": "https://a:99999/b"}, "no address"),
+        ({"url": "https:///b"}, "no address"),
+        ({"url": "ftp://example.com/b"}, "no address"),
+        ({"url": "git@github.com:a/b.git"}, "over SSH, which a job may not choose"),
+        ({"url": "ssh://git@github.com/a/b"}, "over SSH, which a job may not choose"),
         ({"ref": "--force"}, "not a branch"),
         ({"ref": "a b"}, "not a branch"),
         ({"ref": "a..b"}, "not a branch"),
@@ -76,7 +80,7 @@ def test_what_is_checked_out(arguments: dict[str, str], expected: str) -> None:
         ({"path": "/outputs/../etc"}, "below /outputs"),
         ({"path": "/inputs/repo"}, "below /outputs"),
         ({"path": "/outputs"}, "below /outputs"),
-        ({"url": "$U", "U": "file:///etc"}, "no protocol"),
+        ({"url": "$U", "U": "file:///etc"}, "a path, which a job may not choose"),
         ({"ref": "$R", "R": "-x"}, "not a branch"),
     ],
 )
@@ -173,14 +177,27 @@ def test_a_password_of_two_lines_is_refused() -> None:
         files_of(checkout_of(action, job(action), {}, {}), "", "a\nhost=evil")
 
 
-def cloned(folder: Path, repository: Repository, ref: str = "", commit: str = "") -> tuple[str, str, Path]:
-    """The last line that the program writes, the commit that it tells, and the checkout."""
+def cloned(
+    folder: Path, repository: Repository, ref: str = "", commit: str = "", *, bound: Path | None = None
+) -> tuple[str, str, Path]:
+    """The last line that the program writes, the commit that it tells, and the checkout.
+
+    A repository without an address is one of this machine; `bound` is what lies where a container has it.
+    """
     folder.mkdir()
     target = folder / "repo"
     (folder / "told").mkdir()
-    action = GitCheckoutAction(url=repository.url, ref=ref)
-    files = files_of(checkout_of(action, job(action), {}, {}), "", "", commit=commit)
+    path = str(repository.path)
+    action = GitCheckoutAction(url=repository.url or EVENT_URL, ref=ref)
+    place = None if repository.url else local.look(path, inside=True)
+    found = checkout_of(action, job(action), {}, {"url": path})
+    files = files_of(found, "me", "hunter2", commit=commit, place=place)
     request = {**json.loads(files["request.json"]), "target": str(target), "told": str(folder / "told" / "commit")}
+    if place:
+        assert "hunter2" not in files["request.json"]
+        request["bound"]["path"] = str(bound or place.path)
+        if bound and not bound.exists():
+            place.path.rename(bound)
     for name, text in {**files, "request.json": json.dumps(request)}.items():
         (folder / name).write_text(text)
     done = subprocess.run(
@@ -230,3 +247,129 @@ def test_a_commit_that_the_server_has_no_more_is_refused_in_words(tmp_path: Path
     code.delete("refs/heads/main")
     said, _, _ = cloned(tmp_path / "empty", code, "main", "0" * 40)
     assert "is not in" in said
+
+
+SSH_URL = "ssh://git@example.com/a/b.git"
+KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nhunter2\n-----END OPENSSH PRIVATE KEY-----"
+
+
+def test_a_key_over_ssh_is_in_a_private_file_of_its_own() -> None:
+    action = GitCheckoutAction(url=EVENT_URL, password="secret:KEY")
+    task = task_of(
+        job(action),
+        env={},
+        event={"url": SSH_URL},
+        reveal=lambda text: KEY if text else "",
+        known_hosts="example.com x",
+    )
+    request = json.loads(task.files["request.json"])
+    assert (request["url"], request["origin"], request["password"]) == (SSH_URL, "", "")
+    assert request["protocols"] == "https:http:git:ssh"
+    assert (task.files["ssh-key"], task.files["ssh-known-hosts"]) == (f"{KEY}\n", "example.com x")
+    assert [name for name, text in task.files.items() if "hunter2" in text] == ["ssh-key"]
+    assert task.secret
+    assert task.mounts == ()
+
+
+@pytest.mark.parametrize("known", ["", "example.com x"])
+def test_a_job_takes_no_server_that_polling_has_not_met(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: str
+) -> None:
+    monkeypatch.setattr(git_checkout, "HERE", tmp_path / "git_checkout.py")
+    assert git_checkout.secure_shell() == {}
+    (tmp_path / "ssh-key").write_text(KEY)
+    (tmp_path / "ssh-known-hosts").write_text(known)
+    command = git_checkout.secure_shell()["GIT_SSH_COMMAND"].split()
+    assert "StrictHostKeyChecking=yes" in command
+    assert f"UserKnownHostsFile={tmp_path}/ssh-known-hosts" in command
+    assert "GlobalKnownHostsFile=/dev/null" in command
+
+
+def test_an_address_over_ssh_needs_a_key() -> None:
+    action = GitCheckoutAction(url=EVENT_URL)
+    with pytest.raises(UsageError, match="`password` must be the private key that opens ssh://…@"):
+        checkout_of(action, job(action), {}, {"url": SSH_URL})
+
+
+def test_the_repository_of_this_machine_is_bound_read_only_and_gets_no_credentials(here: Repository) -> None:
+    action = GitCheckoutAction(url=EVENT_URL, username="me", password="secret:TOKEN")
+    event, place = {"url": str(here.path)}, local.look(str(here.path), inside=True)
+    task = task_of(job(action), env={}, event=event, reveal=lambda _: "hunter2", place=place)
+    (mount,) = task.mounts
+    assert (mount.source, mount.target, mount.read_only) == (here.path, "/run/appliance-repository", True)
+    assert "hunter2" not in str(task.files)
+    with pytest.raises(UsageError, match="a path of this machine that this job is not given"):
+        task_of(job(action), env={}, event=event, reveal=lambda _: "hunter2")
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Repository:
+    """A repository of this machine."""
+    made = Repository(tmp_path / "site.git", "")
+    made.commit({"file": "then"})
+    return made
+
+
+@pytest.mark.parametrize("ref", ["", "main", "refs/heads/main", "v1", "commit", "short"])
+def test_a_repository_of_this_machine_is_cloned_from_where_it_is_bound(
+    tmp_path: Path, here: Repository, ref: str
+) -> None:
+    then = here.head()
+    here.tag("v1")
+    now = here.commit({"file": "now"})
+    wanted = {"commit": then, "short": then[:9]}.get(ref, ref)
+    said, told, target = cloned(tmp_path / "job", here, wanted, bound=tmp_path / "bound")
+    old = ref in ("v1", "commit", "short")
+    assert told == (then if old else now), said
+    assert (target / "file").read_text() == ("then" if old else "now")
+    git = ["git", "-C", str(target), "-c", "safe.directory=*"]
+    shown = subprocess.run([*git, "remote", "get-url", "origin"], capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == str(here.path), "the job sees where it is from, and not where it was bound"
+
+
+def test_a_working_tree_is_bound_without_its_files(tmp_path: Path) -> None:
+    tree = tmp_path / "project"
+    subprocess.run(["git", "init", "-q", "-b", "main", str(tree)], check=True)
+    here = Repository.__new__(Repository)
+    here.path, here.url = tree / ".git", ""
+    here.commit({"file": "text"})
+    (tree / "untracked").write_text("private")
+    here.path = tree
+    assert local.look(str(tree), inside=True).path == tree / ".git"
+    said, told, target = cloned(tmp_path / "job", here)
+    assert (target / "file").read_text() == "text", said
+    assert told
+
+
+def test_what_was_put_in_the_place_of_a_repository_is_not_read(tmp_path: Path, here: Repository) -> None:
+    """By who owns it, between the daemon's look and the engine's."""
+    other = Repository(tmp_path / "other.git", "")
+    other.commit({"file": "private"})
+    said, told, target = cloned(tmp_path / "job", here, bound=other.path)
+    assert said == f"what lies at {here.path} was replaced while the job began: start the run again"
+    assert (told, target.exists()) == ("", False)
+
+
+@pytest.mark.parametrize("names", ["../other.git", "file:///{}/other.git", "{}/other.git"])
+def test_a_repository_of_this_machine_leads_to_no_other(tmp_path: Path, here: Repository, names: str) -> None:
+    other = Repository(tmp_path / "other.git", "")
+    other.commit({"file": "private"})
+    here.commit({}, modules={"sub": other})
+    url = names.format(str(tmp_path).lstrip("/") if names.startswith("file") else tmp_path)
+    here.commit({".gitmodules": f'[submodule "sub"]\n\tpath = sub\n\turl = {url}\n'})
+    said, told, target = cloned(tmp_path / "job", here)
+    assert "protocol that a job may not use" in said
+    assert told == ""
+    assert not (target / "sub" / "file").exists()
+
+
+def test_large_files_of_a_repository_of_this_machine(tmp_path: Path, here: Repository) -> None:
+    if shutil.which("git-lfs") is None:
+        pytest.skip("no git-lfs")
+    here.commit_lfs("large.bin", b"large")
+    ((oid, content),) = here.lfs.items()
+    place = here.path / "lfs" / "objects" / oid[:2] / oid[2:4]
+    place.mkdir(parents=True)
+    (place / oid).write_bytes(content)
+    said, _, target = cloned(tmp_path / "job", here, bound=tmp_path / "bound")
+    assert (target / "large.bin").read_bytes() == b"large", said

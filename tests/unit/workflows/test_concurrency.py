@@ -156,7 +156,9 @@ def test_a_run_that_cannot_be_made_cancels_nobody(db: Database) -> None:
     assert not runs.get(db.read, first.id).cancel
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(policy=st.sampled_from(["queue", "skip", "cancel"]), steps=st.lists(st.sampled_from("ssbbe"), max_size=25))
 def test_never_two_at_once_and_never_stuck(
     tmp_path_factory: pytest.TempPathFactory, policy: Policy, steps: str

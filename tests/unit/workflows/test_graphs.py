@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from appliance.errors import UsageError
+from appliance.errors import Conflict, ImageNotFound, NoSuchImage, UsageError
 from appliance.settings import load as load_settings
 from appliance.spec.models import Workflow
 from appliance.state import events
@@ -32,7 +32,8 @@ from tests.conftest import Clock
 from tests.unit.workflows.fakes import Bench, Inside, Killed, flow, killer, script
 
 MOST_JOBS = 60
-KINDS = ["exit", "exit", "exit", "oom", "lost", "forever", "no image"]
+KINDS = ["exit", "exit", "exit", "oom", "lost", "forever", "no image", "no registry"]
+UNSTARTED = ("no image", "no registry")
 NEVER = float("inf")
 LOST = "its container disappeared while it ran, so nobody knows how far it came"
 OOM = "out of memory: the kernel killed it (exit code 137)"
@@ -43,9 +44,14 @@ class Try:
     """What one attempt does when it is left alone."""
 
     how: str
-    """exit, oom, lost, forever or no image; a hosted job knows exit (0: done, else refused) and forever."""
+    """exit, oom, lost, forever, no image or no registry; a hosted job has exit (0: done, else refused) or forever."""
     code: int
     after_s: float
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Where it ends in Error: a registry has no such image, or a hosted job is refused for good."""
+        return self.how == "no image" or self.code == 3
 
 
 @dataclass(frozen=True)
@@ -151,7 +157,7 @@ class Expected:
                 return
             attempt = self.attempts[node.name]
             what = node.attempt(attempt)
-            if what.how == "no image":  # it has left its slot before anything else happens
+            if what.how in UNSTARTED:  # it has left its slot before anything else happens
                 self._fail(node, "Error", "")
                 return self._begin()
             if not node.is_hosted:
@@ -192,7 +198,10 @@ class Expected:
     def _fail(self, node: Node, phase: str, reason: str) -> None:
         attempt = self.attempts[node.name]
         at = self.now + node.delay_s * 2 ** (attempt - 1)
-        if attempt <= node.limit and at < self.over:
+        again = attempt <= node.limit and at < self.over
+        if again and phase == "Error" and node.attempt(attempt).is_hopeless:
+            reason = f"not tried again: {reason}"
+        elif again:
             self.attempts[node.name], self.waits[node.name] = attempt + 1, at
             return
         self.phases[node.name], self.reasons[node.name] = phase, reason
@@ -248,7 +257,7 @@ class Play:
             job = script(*node.needs, **more)
             if node.is_hosted:
                 job = {**job, "uses": "container@v1", "with": {"image": "busybox"}}
-            elif any(one.how == "no image" for one in node.tries):
+            elif any(one.how in UNSTARTED for one in node.tries):
                 job["with"]["image"] = f"image-of-{node.name}"
             jobs[node.name] = job
         return {**flow(**jobs), **({} if self.case.timeout_s is None else {"timeout": self.case.timeout_s})}
@@ -272,8 +281,9 @@ class Play:
         """No image where the attempt says so."""
         self.bench.engine.before("ensure")
         name = ref.removeprefix("image-of-")
-        if name in self.nodes and self.nodes[name].attempt(self.bench.jobs(self.run)[name].attempt).how == "no image":
-            raise UsageError("no such image")
+        how = self.nodes[name].attempt(self.bench.jobs(self.run)[name].attempt).how if name in self.nodes else ""
+        if how in UNSTARTED:
+            raise (NoSuchImage if how == "no image" else ImageNotFound)("no such image")
         return f"sha256:{ref}"
 
     async def act(
@@ -289,7 +299,7 @@ class Play:
             return "it takes a while"
         self.due.pop(job.name, None)
         if what.code:
-            raise UsageError("refused")
+            raise (UsageError if what.is_hopeless else Conflict)("refused")
         return hosted.Done({})
 
     async def play(self) -> None:

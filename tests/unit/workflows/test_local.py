@@ -12,7 +12,7 @@ from appliance import apply
 from appliance.errors import UsageError
 from appliance.spec.load import load_text, parse
 from appliance.spec.models import Job, Workflow
-from appliance.state import resources, runs
+from appliance.state import resources, runs, triggers
 from appliance.state.db import Database
 from appliance.workflows import local, own_repository
 from appliance.workflows.submit import start_run
@@ -162,6 +162,24 @@ def test_a_job_that_names_an_address_takes_that(declared: tuple[Database, str], 
     db, uid = declared
     run = start_run(db, None, "w", document(str(site), "https://example.com/a.git"), {}, now=1.0)
     assert own_repository.given(db.read, uid, *_job(run)).path == ""
+    db.close()
+
+
+def test_over_ssh_a_job_expects_the_keys_that_polling_went_by_and_does_not_run_without(tmp_path: Path) -> None:
+    db, url = Database(tmp_path / "state.db"), "git@example.com:a/b"
+    apply.apply(db, load_text(f"kind: repository\nname: site\nurl: {url}\n", file="site.yaml"), source="cli", now=1.0)
+    repository = resources.get(db.read, "repository", "site").uid
+    uid = f"{own_repository.COUNTS_FOR}{repository}:.gradient/workflows/w.yaml:site.w"
+    action = {"url": EVENT, "password": "secret:KEY"}
+    job = {"uses": "git-checkout@v1", "with": action, "outputs": {"tree": {"type": "volume"}}}
+    written = {**document(url), "jobs": {"clone": job}}
+    run = start_run(db, None, "site.w", written, {}, now=1.0, uid=uid)
+    for known in ("", "\n"):
+        with pytest.raises(UsageError, match=r"no key of the server of git@example\.com:a/b is known"):
+            own_repository.given(db.read, uid, *_job(run))
+        triggers.put(db.read, repository, own_repository.KNOWN_HOSTS, known, now=1.0)
+    triggers.put(db.read, repository, own_repository.KNOWN_HOSTS, "example.com x\n", now=1.0)
+    assert own_repository.given(db.read, uid, *_job(run)).known_hosts == "example.com x\n"
     db.close()
 
 

@@ -34,6 +34,26 @@ def test_a_command_that_the_image_lacks_is_told_from_one_that_the_script_lacks()
     container = Container("id", "n", "i", "i", {}, "exited", exit_code=127)
     line = "[FATAL tini (7)] exec bash failed: No such file or directory\n"
     assert outcome_of(container, line) == Outcome(
-        "Error", "the image cannot run bash: No such file or directory (script@v1 needs it)"
+        "Error", "the image cannot run bash: No such file or directory (script@v1 needs it)", hopeless=True
     )
     assert outcome_of(container, "script: line 1: x: command not found").phase == "Failed"
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "last_line", "hopeless"),
+    [
+        (127, "", "[FATAL tini (7)] exec train failed: No such file or directory", True),
+        (126, "", "[FATAL tini (7)] exec ./train failed: Exec format error", True),
+        (126, "", "[FATAL tini (7)] exec ./train failed: Permission denied", True),
+        (128, 'exec: "train": executable file not found in $PATH', "", True),
+        (128, "exec /train: exec format error", "", True),
+        (128, "no such device", "", False),
+        (127, "", "line 7: aws: command not found", False),
+        (126, "", "line 7: ./fetched: Permission denied", False),
+        (137, "", "", False),
+        (1, "", "", False),
+    ],
+)
+def test_what_no_attempt_can_cure(code: int, error: str, last_line: str, hopeless: bool) -> None:
+    container = Container("id", "n", "i", "i", {}, "exited", exit_code=code, error=error)
+    assert outcome_of(container, last_line).hopeless is hopeless

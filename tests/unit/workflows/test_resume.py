@@ -12,8 +12,9 @@ from appliance.settings import load as load_settings
 from appliance.state import events, resources, runs
 from appliance.workflows import actions, again
 from appliance.workflows.checkout import FILES, TOLD
-from appliance.workflows.submit import cancel_run
+from appliance.workflows.submit import cancel_run, start_run
 from tests.conftest import Clock
+from tests.unit.workflows.bodies import write
 from tests.unit.workflows.fakes import Bench, Inside, Killed, flow, script
 
 pytestmark = pytest.mark.anyio
@@ -262,6 +263,19 @@ async def test_a_canceled_run_goes_on_where_no_volume_is_missing(bench: Bench) -
     assert bench.engine.starts == ["quick", "slow", "slow"]
 
 
+@pytest.mark.parametrize("use", [{"repo": {"type": "volume"}}, {"mine": "workflow.inputs.repo"}])
+async def test_a_volume_of_the_run_that_jobs_share_cannot_be_gone_back_to(bench: Bench, use: dict[str, object]) -> None:
+    document = flow(fill=script(inputs={"place": "workflow.inputs.repo"}), use=script("fill", inputs=use))
+    run = bench.submit(
+        {"inputs": {"repo": {"type": "volume"}, "word": {"type": "string", "with": {"value": "w"}}}, **document},
+        body={"fill": write("/inputs/place/file", "by fill"), "use": lambda inside: 1},
+    )
+    await bench.settle()
+    assert bench.phases(run) == {"fill": "Succeeded", "use": "Failed"}
+    with pytest.raises(Conflict, match="job use shares the volume 'repo'"):
+        resume(bench, run)
+
+
 async def test_volumes_that_jobs_share_cannot_be_gone_back_to(bench: Bench) -> None:
     shared = {"repo": {"type": "volume"}}
     document = flow(fill=script(inputs=shared), use=script("fill", inputs=shared))
@@ -445,3 +459,29 @@ async def test_a_checkout_that_failed_is_resumed_at_its_ref_and_one_of_a_replay_
     resume(bench, replayed)
     await bench.settle()
     assert remote.asked == ["main", "a" * 40]
+
+
+async def test_resume_says_where_the_declared_file_has_changed_since(bench: Bench) -> None:
+    document = flow(a=script())
+    with bench.db.write() as db:
+        declared, _ = resources.put(db, "workflow", "flow", document, source="cli", now=bench.clock())
+    run = start_run(bench.db, declared, "flow", document, {}, now=bench.clock())
+    bench.engine.body = {"a": lambda inside: 1}
+    bench.hint(run.id)
+    await bench.settle()
+    same = again.resume_run(bench.db, run, now=bench.clock())
+    assert "changed since" not in _submitted(bench, same)
+    cancel_run(bench.db, same.id, now=bench.clock())
+    with bench.db.write() as db:
+        resources.put(db, "workflow", "flow", flow(a=script(env={"FIXED": "1"})), source="cli", now=bench.clock())
+    resumed = again.resume_run(bench.db, run, now=bench.clock())
+    assert resumed.spec == document
+    assert _submitted(bench, resumed) == (
+        "goes on from flow.1: 0 of 1 jobs are taken over; it runs the file as it was then, the declared one has changed"
+        " since: `appliance workflow run flow` runs that"
+    )
+
+
+def _submitted(bench: Bench, run: runs.Run) -> str:
+    found = events.last(bench.db.read, "run", actions.subject(run), "Submitted")
+    return found.message if found else ""
