@@ -21,6 +21,7 @@ from appliance.settings import Settings
 from appliance.state.db import Database
 from appliance.storage.base import Store
 from appliance.storage.room import Room
+from appliance.vault.secrets import Secrets
 from tests.conftest import Clock
 
 T = TypeVar("T")
@@ -78,7 +79,7 @@ class Served:
             uploads=self.uploads,
             workspaces=rest,
             telemetry=rest,
-            secrets=rest,
+            secrets=Secrets(db, self.settings.home / "secret.key", self.clock),
             notebooks=rest,
             rooms=rest,
             backups=rest,
