@@ -112,36 +112,31 @@ class Transport:
                 yield json.loads(line[5:])
 
     def _lines(self, path: str, query: Mapping[str, object]) -> Iterator[bytes]:
-        connection = self._connect(None)
-        self._streams.add(connection)
-        try:
-            connection.request("GET", _target(path, query), headers=self._headers(None))
-            response = connection.getresponse()
-            if response.status >= 400:
-                raise _error(response.status, response.read())
+        with self._answer(path, query) as response:
             while line := response.readline():
                 yield line
-        except (OSError, http.client.HTTPException) as error:
-            raise self._down(error) from error
-        finally:
-            self._streams.discard(connection)
-            connection.close()
 
     def download(self, path: str, query: Mapping[str, object]) -> Iterator[bytes]:
         """An answer of known length in pieces. Raises DaemonDown where it ends early."""
-        connection = self._connect(None)
-        self._streams.add(connection)
-        try:
-            connection.request("GET", _target(path, query), headers=self._headers(None))
-            response = connection.getresponse()
-            if response.status >= 400:
-                raise _error(response.status, response.read())
+        with self._answer(path, query) as response:
             left = int(response.headers.get("Content-Length", 0))
             while left and (piece := response.read(min(left, PIECE))):
                 left -= len(piece)
                 yield piece
             if left:
                 raise http.client.IncompleteRead(b"", left)
+
+    @contextlib.contextmanager
+    def _answer(self, path: str, query: Mapping[str, object]) -> Iterator[http.client.HTTPResponse]:
+        """Of a GET, to be read while its connection is open. Raises what the server has answered, and DaemonDown."""
+        connection = self._connect(None)
+        self._streams.add(connection)
+        try:
+            connection.request("GET", _target(path, query), headers=self._headers(None))
+            response = connection.getresponse()
+            if response.status >= 400:
+                raise _error(response.status, response.read())
+            yield response
         except (OSError, http.client.HTTPException) as error:
             raise self._down(error) from error
         finally:
