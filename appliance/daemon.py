@@ -49,7 +49,7 @@ from appliance.vault.secrets import Secrets
 from appliance.watch import Watcher
 from appliance.workflows.controller import RunController
 from appliance.workflows.interrupted import boot_time
-from appliance.workflows.worth import leave_out
+from appliance.workflows.kept.worth import leave_out
 
 log = logging.getLogger("appliance")
 

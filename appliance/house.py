@@ -28,7 +28,7 @@ from appliance.telemetry.types import LogSource
 from appliance.triggers.triggers import Triggers
 from appliance.watch import Watcher
 from appliance.workflows.controller import RunController
-from appliance.workflows.steady import Steady
+from appliance.workflows.kept.steady import Steady
 
 log = logging.getLogger(__name__)
 

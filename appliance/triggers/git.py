@@ -28,8 +28,8 @@ from appliance.storage.argv import program_path
 from appliance.triggers import host_keys, programs
 from appliance.triggers.host_keys import Expected
 from appliance.triggers.programs import Answer, TooMuch, User
-from appliance.workflows import local
-from appliance.workflows.checkout import DEFAULT_USER
+from appliance.workflows.steps import local
+from appliance.workflows.steps.checkout import DEFAULT_USER
 
 FOLDER = ".gradient/workflows/"
 SUFFIXES = (".yaml", ".yml")

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from appliance.spec import address
 from appliance.spec.models import GitCheckoutAction, Job, Workflow
 from appliance.spec.refs import EVENT_URL
-from appliance.workflows.checkout import OLD_PASSWORD, OLD_USER
+from appliance.workflows.steps.checkout import OLD_PASSWORD, OLD_USER
 
 _SHOWN = 200
 

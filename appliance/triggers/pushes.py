@@ -13,7 +13,7 @@ from appliance.spec.names import slug
 from appliance.triggers import patterns
 from appliance.triggers.git import Commit
 from appliance.vault.secrets import REFERENCE
-from appliance.workflows.own_repository import COUNTS_FOR
+from appliance.workflows.steps.own_repository import COUNTS_FOR
 
 LONGEST_PROBLEM = 2000
 

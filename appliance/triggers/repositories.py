@@ -23,7 +23,7 @@ from appliance.state.resources import Resource
 from appliance.triggers import pushes, starts
 from appliance.triggers.git import Git, GitError, GitMissing, Remote
 from appliance.vault.secrets import Secrets
-from appliance.workflows.own_repository import KNOWN_HOSTS
+from appliance.workflows.steps.own_repository import KNOWN_HOSTS
 
 log = logging.getLogger(__name__)
 

@@ -27,9 +27,11 @@ from appliance.state.db import Connection, Database
 from appliance.state.runs import Job as JobRow
 from appliance.state.runs import Run
 from appliance.storage.scratch import volume_name
-from appliance.workflows import actions, concurrency, keeping
+from appliance.workflows import concurrency
 from appliance.workflows.board import PASSED_PHASES
 from appliance.workflows.inputs import leaves, shared_volumes, sources
+from appliance.workflows.kept import keeping
+from appliance.workflows.steps import actions
 
 
 def resume_run(db: Database, run: Run, *, now: float) -> Run:

@@ -9,9 +9,10 @@ from appliance.reconcile import Again
 from appliance.state import runs
 from appliance.state.events import Level
 from appliance.state.runs import FINAL_PHASES, Run
-from appliance.workflows import concurrency, keeping, plan
+from appliance.workflows import concurrency, plan
 from appliance.workflows.board import FAILED_PHASES
 from appliance.workflows.ending import Ending
+from appliance.workflows.kept import keeping
 from appliance.workflows.plan import Finish
 from appliance.workflows.rooms import Rooms
 from appliance.workflows.telling import tell

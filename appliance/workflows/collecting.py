@@ -12,9 +12,10 @@ from appliance.spec.models import Job as JobSpec
 from appliance.state.runs import Run
 from appliance.storage.threads import in_thread
 from appliance.telemetry.types import LogSource
-from appliance.workflows import actions, exchange
-from appliance.workflows.checkout import COMMIT, COMMIT_FILE
+from appliance.workflows import exchange
 from appliance.workflows.rooms import Rooms
+from appliance.workflows.steps import actions
+from appliance.workflows.steps.checkout import COMMIT, COMMIT_FILE
 
 log = logging.getLogger(__name__)
 

@@ -30,12 +30,13 @@ from appliance.storage.room import plenty
 from appliance.storage.scratch import Scratch
 from appliance.telemetry.telemetry import Telemetry
 from appliance.vault.secrets import Secrets
-from appliance.workflows import forgetting, keeping, plan
+from appliance.workflows import plan
 from appliance.workflows.board import ACTIVE_PHASES
 from appliance.workflows.closing import Closing
 from appliance.workflows.deciding import Decisions
 from appliance.workflows.interrupted import Interruptions
 from appliance.workflows.jobs import JobWorker, Worked
+from appliance.workflows.kept import forgetting, keeping
 from appliance.workflows.plan import Cancel, Fail, Finish, Omit, Start, Work
 from appliance.workflows.rooms import Rooms
 from appliance.workflows.slots import Slots

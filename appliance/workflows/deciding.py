@@ -8,10 +8,11 @@ from appliance.spec.models import Workflow
 from appliance.state import runs
 from appliance.state.db import Connection
 from appliance.state.runs import Run
-from appliance.workflows import actions, inputs
+from appliance.workflows import inputs
 from appliance.workflows.board import Board
 from appliance.workflows.plan import Action, Cancel, Fail, Finish, Omit, Plan, Start
 from appliance.workflows.rooms import Rooms
+from appliance.workflows.steps import actions
 from appliance.workflows.telling import tell
 
 

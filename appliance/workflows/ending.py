@@ -18,8 +18,9 @@ from appliance.state import runs
 from appliance.state.events import Level
 from appliance.state.runs import Job, Run
 from appliance.telemetry.draining import Draining
-from appliance.workflows import capsule, collecting, plan, reuse
+from appliance.workflows import collecting, plan
 from appliance.workflows.board import FAILED_PHASES
+from appliance.workflows.kept import capsule, reuse
 from appliance.workflows.outcome import Outcome
 from appliance.workflows.rooms import Rooms
 from appliance.workflows.telling import tell

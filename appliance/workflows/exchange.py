@@ -15,7 +15,7 @@ from pathlib import Path
 
 from appliance.engine.types import Mount
 from appliance.errors import StorageError, UsageError
-from appliance.workflows.checkout import FILES, TOLD
+from appliance.workflows.steps.checkout import FILES, TOLD
 
 VOLUME = "/exchange"
 """Its output name in the scratch store; the slash keeps it apart from every name a spec can hold."""

@@ -16,13 +16,15 @@ from appliance.spec.models import Workflow
 from appliance.state import runs
 from appliance.state.runs import FINAL_PHASES, Job, Run
 from appliance.telemetry.redact import Redactor
-from appliance.workflows import actions, collecting, hosted, plan, preparing, reuse
+from appliance.workflows import collecting, plan, preparing
 from appliance.workflows.ending import Ending
 from appliance.workflows.interrupted import Interruptions
+from appliance.workflows.kept import reuse
 from appliance.workflows.outcome import UNSTARTED_CODES, Outcome, outcome_of, unstartable
 from appliance.workflows.plan import Step, Stop
 from appliance.workflows.refusals import REFUSALS, refused
 from appliance.workflows.rooms import Rooms
+from appliance.workflows.steps import actions, hosted
 from appliance.workflows.telling import tell, words
 
 MOST_STEPS = 12

@@ -16,9 +16,10 @@ from appliance.spec.models import Workflow
 from appliance.state import runs
 from appliance.state.runs import Job, Run
 from appliance.storage.threads import in_thread
-from appliance.workflows import actions, exchange, inputs, local, own_repository
-from appliance.workflows.actions import Task
+from appliance.workflows import exchange, inputs
 from appliance.workflows.rooms import Rooms
+from appliance.workflows.steps import actions, local, own_repository
+from appliance.workflows.steps.actions import Task
 
 log = logging.getLogger(__name__)
 

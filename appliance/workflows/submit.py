@@ -14,8 +14,9 @@ from appliance.spec.models import Workflow
 from appliance.state import events, runs
 from appliance.state.db import Connection, Database
 from appliance.state.resources import Resource
-from appliance.workflows import actions, concurrency, own_repository
+from appliance.workflows import concurrency
 from appliance.workflows.inputs import run_inputs
+from appliance.workflows.steps import actions, own_repository
 
 CPU_MACHINE = re.compile(r"C\d+|Free-?CPU", re.IGNORECASE)
 """Gradient's labels of machines without a GPU."""

@@ -16,7 +16,7 @@ import pytest
 from appliance.engine.docker import Engine
 from appliance.state import runs
 from appliance.storage.directory.store import DirectoryStore
-from appliance.workflows.inside import files_of
+from appliance.workflows.steps.inside import files_of
 from tests.integration.test_workflows import BASE, Floor, a_floor, flow, script
 from tests.support.git import GitServer, Repository, bridge_address, serve_git
 from tests.support.s3 import Bucket, serve_s3

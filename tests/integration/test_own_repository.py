@@ -21,7 +21,7 @@ from appliance.storage.directory.store import DirectoryStore
 from appliance.triggers import host_keys
 from appliance.triggers.git import Git, GitError
 from appliance.triggers.repositories import Repositories
-from appliance.workflows.own_repository import KNOWN_HOSTS
+from appliance.workflows.steps.own_repository import KNOWN_HOSTS
 from tests.integration.test_workflows import BASE, Floor, a_floor
 from tests.support.git import Repository, bridge_address
 from tests.support.ssh import SSHD, SshServer, serve_ssh

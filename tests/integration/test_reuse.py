@@ -17,7 +17,7 @@ from appliance.history.workspaces import Workspaces
 from appliance.state import runs
 from appliance.storage.base import Store
 from appliance.workflows import again
-from appliance.workflows.opening import fill_workspace
+from appliance.workflows.kept.opening import fill_workspace
 from tests.integration.test_workflows import BASE, Floor, a_floor, any_store, call, flow
 
 __all__ = ["any_store"]

@@ -35,8 +35,8 @@ from appliance.storage.zfs.store import ZfsStore
 from appliance.telemetry.telemetry import Telemetry
 from appliance.telemetry.types import LogQuery
 from appliance.vault.secrets import Secrets
-from appliance.workflows import keeping
 from appliance.workflows.controller import RunController
+from appliance.workflows.kept import keeping
 from appliance.workflows.submit import cancel_run, start_run
 from tests.support.docker import clear
 

@@ -10,7 +10,7 @@ import pytest
 
 from appliance import house
 from appliance.errors import NoSpace
-from appliance.workflows.steady import JUMP_S, SETTLED_S, Steady
+from appliance.workflows.kept.steady import JUMP_S, SETTLED_S, Steady
 
 pytestmark = pytest.mark.anyio
 

@@ -16,10 +16,11 @@ from appliance.errors import ApplianceError, Conflict, NotFound
 from appliance.spec.load import load_text
 from appliance.state import capsules, events, resources, runs
 from appliance.state.db import Connection
-from appliance.workflows import again, capsule, submit
+from appliance.workflows import again, submit
 from appliance.workflows.declared import declared_jobs
-from appliance.workflows.deleting import delete_run
-from appliance.workflows.opening import fill_workspace
+from appliance.workflows.kept import capsule
+from appliance.workflows.kept.deleting import delete_run
+from appliance.workflows.kept.opening import fill_workspace
 
 FILLING = "Filling"
 """Reason of the event that tells what a notebook is being filled with."""

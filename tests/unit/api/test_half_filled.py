@@ -12,7 +12,7 @@ from appliance import apply
 from appliance.api.routes import runs as routes
 from appliance.settings import Settings
 from appliance.state import events, resources
-from appliance.workflows.opening import fill_workspace
+from appliance.workflows.kept.opening import fill_workspace
 from tests.conftest import Clock
 from tests.unit.api.test_api import is_problem
 from tests.unit.api.test_runs import House

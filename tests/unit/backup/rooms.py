@@ -24,7 +24,7 @@ from appliance.storage.open import open_store
 from appliance.storage.zfs.store import ZfsStore
 from appliance.telemetry.telemetry import Telemetry
 from appliance.vault.secrets import Secrets
-from appliance.workflows.worth import leave_out
+from appliance.workflows.kept.worth import leave_out
 from tests.unit.storage.trees import describe
 
 

@@ -18,7 +18,8 @@ from appliance.state import capsules, holds, kept, runs, step_cache
 from appliance.state.capsules import Capsule
 from appliance.storage.base import Store
 from appliance.storage.scratch import DONE, volume_name
-from appliance.workflows import exchange, keeping
+from appliance.workflows import exchange
+from appliance.workflows.kept import keeping
 from tests.unit.backup.rooms import Rooms, opened, restored
 from tests.unit.storage.trees import fill, set_xattrs
 

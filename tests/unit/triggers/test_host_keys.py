@@ -23,7 +23,7 @@ from appliance.triggers.host_keys import expected, name_of
 from appliance.triggers.programs import Answer
 from appliance.triggers.repositories import Repositories
 from appliance.vault.secrets import Secrets
-from appliance.workflows.own_repository import KNOWN_HOSTS
+from appliance.workflows.steps.own_repository import KNOWN_HOSTS
 
 KEY, OTHER = "h.example ssh-ed25519 AAAA", "h.example ssh-rsa BBBB"
 AUTHORITY, REVOKED = "@cert-authority *.example ssh-ed25519 CCCC", "@revoked * ssh-ed25519 DDDD"

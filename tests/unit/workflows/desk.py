@@ -16,8 +16,8 @@ from appliance.state.resources import Resource
 from appliance.state.runs import Job as JobRow
 from appliance.state.versions import Version
 from appliance.storage.directory.store import DirectoryStore
-from appliance.workflows import hosted
 from appliance.workflows.rooms import Rooms
+from appliance.workflows.steps import hosted
 from tests.conftest import Clock
 
 SPEC = {"image": "web", "port": 8000, "resources": {"instanceType": "C4", "replicas": 2}}

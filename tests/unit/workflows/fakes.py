@@ -28,8 +28,8 @@ from appliance.storage.scratch import Scratch
 from appliance.telemetry.telemetry import Telemetry
 from appliance.telemetry.types import LogLine, LogQuery, LogSource
 from appliance.vault.secrets import Secrets
-from appliance.workflows import keeping
 from appliance.workflows.controller import RunController
+from appliance.workflows.kept import keeping
 from appliance.workflows.submit import start_run
 from tests.conftest import Clock
 

@@ -26,9 +26,9 @@ from appliance.spec.models import (
     Workflow,
 )
 from appliance.state.runs import Run
-from appliance.workflows.actions import Task, container_spec, problems, says_how_it_ended, task_of
-from appliance.workflows.inside import run_notebook
 from appliance.workflows.outcome import outcome_of
+from appliance.workflows.steps.actions import Task, container_spec, problems, says_how_it_ended, task_of
+from appliance.workflows.steps.inside import run_notebook
 
 ONE = {"out": Output(type="volume")}
 

@@ -13,8 +13,9 @@ from appliance.history.workspaces import Workspaces
 from appliance.settings import load as load_settings
 from appliance.state import capsules, kept, runs
 from appliance.telemetry.types import LogLine
-from appliance.workflows import capsule, exchange, opening
-from appliance.workflows.opening import CapsuleReport, fill_workspace
+from appliance.workflows import exchange
+from appliance.workflows.kept import capsule, opening
+from appliance.workflows.kept.opening import CapsuleReport, fill_workspace
 from tests.unit.workflows.fakes import Bench, Inside, Killed, flow, script
 
 pytestmark = pytest.mark.anyio

@@ -13,10 +13,10 @@ import pytest
 from appliance.errors import UsageError
 from appliance.spec.models import GitCheckoutAction, Job, Output, Value
 from appliance.spec.refs import EVENT_URL
-from appliance.workflows import local
-from appliance.workflows.actions import task_of
-from appliance.workflows.checkout import checkout_of, files_of
-from appliance.workflows.inside import git_checkout
+from appliance.workflows.steps import local
+from appliance.workflows.steps.actions import task_of
+from appliance.workflows.steps.checkout import checkout_of, files_of
+from appliance.workflows.steps.inside import git_checkout
 from tests.support.git import GitServer, Repository
 
 REPO = {"repo": Output(type="volume")}

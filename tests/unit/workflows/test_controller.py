@@ -9,8 +9,8 @@ import pytest
 from appliance.settings import load as load_settings
 from appliance.state import runs
 from appliance.state.db import Connection
-from appliance.workflows import keeping
 from appliance.workflows.controller import RECHECK_S
+from appliance.workflows.kept import keeping
 from tests.unit.workflows.bodies import forever
 from tests.unit.workflows.fakes import Bench, Killed, flow, script
 

@@ -10,8 +10,9 @@ import pytest
 from appliance.errors import Conflict, NotFound, StorageError
 from appliance.state import capsules, events, models, runs, step_cache
 from appliance.state.models import Model
-from appliance.workflows import again, deleting
-from appliance.workflows.deleting import delete_run
+from appliance.workflows import again
+from appliance.workflows.kept import deleting
+from appliance.workflows.kept.deleting import delete_run
 from appliance.workflows.rooms import Rooms
 from tests.conftest import Clock
 from tests.unit.workflows.fakes import Bench, Body, Inside, Killed, flow, script

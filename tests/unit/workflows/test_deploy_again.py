@@ -10,9 +10,9 @@ from appliance.apply import REMOVED, withdraw
 from appliance.errors import Conflict
 from appliance.spec.models import DeployAction, Workflow
 from appliance.state import events, resources, runs
-from appliance.workflows import hosted
-from appliance.workflows.begun import NOTHING, Before, Begun, read
 from appliance.workflows.refusals import Settled
+from appliance.workflows.steps import hosted
+from appliance.workflows.steps.begun import NOTHING, Before, Begun, read
 from appliance.workflows.submit import cancel_run
 from tests.unit.workflows.desk import DEPLOY, SPEC, Desk
 from tests.unit.workflows.fakes import Bench, Killed, flow

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import UsageError
-from appliance.workflows.checkout import TOLD
 from appliance.workflows.exchange import LARGEST_STRING, LARGEST_WORD, fill, forget_files, read_string, read_told
+from appliance.workflows.steps.checkout import TOLD
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ from appliance.state import capsules, events, kept, models, resources, runs, ste
 from appliance.state.capsules import Capsule
 from appliance.state.db import Connection, Database
 from appliance.state.models import Model
-from appliance.workflows import again, forgetting
+from appliance.workflows import again
+from appliance.workflows.kept import forgetting
 from appliance.workflows.rooms import Rooms
 from tests.conftest import Clock
 from tests.unit.workflows.fakes import Bench, flow, script

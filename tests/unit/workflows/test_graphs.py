@@ -25,8 +25,9 @@ from appliance.settings import load as load_settings
 from appliance.spec.models import Workflow
 from appliance.state import events
 from appliance.state.runs import FINAL_PHASES, Job, Run
-from appliance.workflows import hosted, plan
+from appliance.workflows import plan
 from appliance.workflows.rooms import Rooms
+from appliance.workflows.steps import hosted
 from appliance.workflows.submit import cancel_run
 from tests.conftest import Clock
 from tests.unit.workflows.fakes import Bench, Inside, Killed, flow, killer, script

@@ -12,8 +12,8 @@ from appliance.spec.models import CreateModelAction, DeployAction
 from appliance.state import resources
 from appliance.state.resources import Resource
 from appliance.state.versions import Version
-from appliance.workflows import hosted
-from appliance.workflows.deploying import document_of, judge
+from appliance.workflows.steps import hosted
+from appliance.workflows.steps.deploying import document_of, judge
 from tests.unit.workflows.desk import DEPLOY, SPEC, Desk
 
 pytestmark = pytest.mark.anyio

@@ -10,7 +10,8 @@ from appliance.datasets import uses
 from appliance.errors import NoSpace, NotFound, StorageError
 from appliance.settings import load as load_settings
 from appliance.state import capsules, events, runs, step_cache
-from appliance.workflows import again, capsule, keeping
+from appliance.workflows import again
+from appliance.workflows.kept import capsule, keeping
 from tests.conftest import Clock
 from tests.unit.workflows.fakes import Bench, Inside, Killed, flow, script
 

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from appliance.errors import Conflict
 from appliance.settings import load as load_settings
 from appliance.state import runs
-from appliance.workflows import again, keeping
+from appliance.workflows import again
+from appliance.workflows.kept import keeping
 from tests.conftest import Clock
 from tests.unit.workflows.fakes import Bench, Inside, Killed, flow, killer, script
 

@@ -14,7 +14,7 @@ from appliance.spec.load import load_text, parse
 from appliance.spec.models import Job, Workflow
 from appliance.state import resources, runs, triggers
 from appliance.state.db import Database
-from appliance.workflows import local, own_repository
+from appliance.workflows.steps import local, own_repository
 from appliance.workflows.submit import start_run
 
 STRANGER = 12345

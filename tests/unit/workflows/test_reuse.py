@@ -11,9 +11,9 @@ from appliance.datasets import uses
 from appliance.errors import Conflict
 from appliance.settings import load as load_settings
 from appliance.state import events, runs, step_cache
-from appliance.workflows import reuse
-from appliance.workflows.checkout import TOLD
-from appliance.workflows.deleting import delete_run
+from appliance.workflows.kept import reuse
+from appliance.workflows.kept.deleting import delete_run
+from appliance.workflows.steps.checkout import TOLD
 from appliance.workflows.submit import start_run
 from tests.conftest import Clock
 from tests.unit.workflows.fakes import Bench, Inside, Killed, flow, script
@@ -378,7 +378,7 @@ async def test_all_outputs_or_none(bench: Bench, lose: Callable[[Bench], Any]) -
 async def test_what_goes_between_the_look_and_the_gift_is_not_given(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from appliance.workflows import reuse
+    from appliance.workflows.kept import reuse
 
     bench.datasets.create("digits")
     document = flow(make=script(outputs=OUTPUTS))
@@ -527,7 +527,7 @@ async def test_a_version_that_is_not_the_latest_any_more_is_made_again(bench: Be
 async def test_a_version_that_comes_between_the_look_and_the_gift_makes_the_job_run(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from appliance.workflows import reuse
+    from appliance.workflows.kept import reuse
 
     bench.datasets.create("digits")
     document = flow(make=script(outputs=OUTPUTS))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.workflows.steady import JUMP_S, SETTLED_S, Steady
+from appliance.workflows.kept.steady import JUMP_S, SETTLED_S, Steady
 
 DAY = 86_400.0
 YEAR = 365 * DAY

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from appliance.errors import Conflict
-from appliance.workflows import hosted
+from appliance.workflows.steps import hosted
 from appliance.workflows.submit import cancel_run
 from tests.conftest import Clock
 from tests.unit.workflows.bodies import forever

@@ -17,8 +17,8 @@ from appliance.settings import load
 from appliance.spec.load import load_text
 from appliance.spec.models import DeployAction, Workflow
 from appliance.state import resources, runs
-from appliance.workflows import begun, hosted
 from appliance.workflows.refusals import Settled
+from appliance.workflows.steps import begun, hosted
 from tests.conftest import Clock
 from tests.unit.workflows.desk import DEPLOY, SPEC, Desk
 

@@ -9,7 +9,8 @@ import pytest
 from appliance.errors import EngineDown, EngineError, TelemetryError
 from appliance.state import events
 from appliance.telemetry.draining import TRIES
-from appliance.workflows import keeping, plan, preparing
+from appliance.workflows import plan, preparing
+from appliance.workflows.kept import keeping
 from tests.unit.workflows.bodies import events_of, forever
 from tests.unit.workflows.fakes import Bench, flow, script
 

@@ -23,10 +23,10 @@ from appliance.spec.models import Job as JobSpec
 from appliance.state import events, models, resources, runs
 from appliance.state.resources import Resource
 from appliance.state.runs import Job, Run
-from appliance.workflows import begun
-from appliance.workflows.begun import Begun
 from appliance.workflows.refusals import Settled
 from appliance.workflows.rooms import Rooms
+from appliance.workflows.steps import begun
+from appliance.workflows.steps.begun import Begun
 from appliance.workflows.telling import words
 
 KIND = "deployment"

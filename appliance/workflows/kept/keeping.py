@@ -27,11 +27,12 @@ from appliance.state.runs import Run
 from appliance.state.step_cache import Entry
 from appliance.storage.scratch import ROOM, shared_name, volume_name
 from appliance.storage.threads import in_thread
-from appliance.workflows import actions, exchange
+from appliance.workflows import exchange
 from appliance.workflows.board import BLOCKING_PHASES
-from appliance.workflows.capsule import CAPSULE_RUNS
 from appliance.workflows.inputs import Document, leaves
+from appliance.workflows.kept.capsule import CAPSULE_RUNS
 from appliance.workflows.rooms import Rooms
+from appliance.workflows.steps import actions
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from appliance.errors import UsageError
 from appliance.spec.models import Job, S3DownloadAction
-from appliance.workflows import inside
-from appliance.workflows.targets import target_of
+from appliance.workflows.steps import inside
+from appliance.workflows.steps.targets import target_of
 
 IMAGE = "appliance/s3"
 

@@ -22,9 +22,10 @@ from appliance.storage.scratch import DONE
 from appliance.storage.threads import in_thread
 from appliance.storage.trees.copying import copy_tree
 from appliance.telemetry.types import LogQuery
-from appliance.workflows import actions, exchange
+from appliance.workflows import exchange
 from appliance.workflows.outcome import Outcome
 from appliance.workflows.rooms import Rooms
+from appliance.workflows.steps import actions
 
 log = logging.getLogger(__name__)
 

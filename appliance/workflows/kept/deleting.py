@@ -16,8 +16,9 @@ from appliance.state.runs import Run
 from appliance.storage.names import part
 from appliance.storage.scratch import ROOM
 from appliance.storage.threads import in_thread
-from appliance.workflows import actions, keeping
+from appliance.workflows.kept import keeping
 from appliance.workflows.rooms import Rooms
+from appliance.workflows.steps import actions
 
 log = logging.getLogger(__name__)
 

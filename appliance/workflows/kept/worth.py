@@ -11,7 +11,7 @@ from appliance.state import runs, step_cache
 from appliance.state.db import Database
 from appliance.storage.names import part
 from appliance.storage.scratch import ROOM
-from appliance.workflows import keeping
+from appliance.workflows.kept import keeping
 
 
 def leave_out(copy: Database, volumes: Collection[str]) -> set[str]:

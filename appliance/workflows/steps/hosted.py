@@ -9,8 +9,8 @@ from typing import Any
 from appliance.errors import UsageError
 from appliance.spec.models import CreateModelAction, DeployAction, Workflow
 from appliance.state.runs import Job, Run
-from appliance.workflows import begun, deploying, taking_back
 from appliance.workflows.rooms import Rooms
+from appliance.workflows.steps import begun, deploying, taking_back
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,10 @@ from appliance.state import events, resources, runs
 from appliance.state.db import Connection
 from appliance.state.resources import Json, Resource
 from appliance.state.runs import Job, Run
-from appliance.workflows import actions, begun
-from appliance.workflows.begun import NOTHING, Before, Begun
-from appliance.workflows.deploying import KIND, is_ready
 from appliance.workflows.rooms import Rooms
+from appliance.workflows.steps import actions, begun
+from appliance.workflows.steps.begun import NOTHING, Before, Begun
+from appliance.workflows.steps.deploying import KIND, is_ready
 
 Became = Literal["stays", "stopped", "restored"]
 

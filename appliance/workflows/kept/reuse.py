@@ -41,12 +41,12 @@ from appliance.state.db import Connection
 from appliance.state.runs import Job as JobRow
 from appliance.state.runs import Run
 from appliance.state.step_cache import Entry
-from appliance.workflows import actions
-from appliance.workflows.checkout import COMMIT, checkout_of
 from appliance.workflows.inputs import leaves
 from appliance.workflows.plan import HOSTED
 from appliance.workflows.preparing import Prepared
 from appliance.workflows.rooms import Rooms
+from appliance.workflows.steps import actions
+from appliance.workflows.steps.checkout import COMMIT, checkout_of
 
 VERSION = 1
 """Of what a key is made from; another one makes every job run again."""

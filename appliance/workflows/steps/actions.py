@@ -34,9 +34,9 @@ from appliance.spec.models import (
     Workflow,
 )
 from appliance.state.runs import Run
-from appliance.workflows import checkout, deploying, notebook_step, s3
-from appliance.workflows.checkout import FILES, checkout_of
-from appliance.workflows.local import Place
+from appliance.workflows.steps import checkout, deploying, notebook_step, s3
+from appliance.workflows.steps.checkout import FILES, checkout_of
+from appliance.workflows.steps.local import Place
 
 MEBIBYTE = 1024 * 1024
 

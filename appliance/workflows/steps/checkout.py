@@ -16,9 +16,9 @@ from appliance.spec import address
 from appliance.spec.address import Address, Way
 from appliance.spec.models import GitCheckoutAction, Job
 from appliance.spec.refs import EVENT_URL
-from appliance.workflows import inside
-from appliance.workflows.local import Place
-from appliance.workflows.targets import target_of
+from appliance.workflows.steps import inside
+from appliance.workflows.steps.local import Place
+from appliance.workflows.steps.targets import target_of
 
 IMAGE = "appliance/base"
 FILES = "/run/appliance"

@@ -33,9 +33,11 @@ from appliance.storage.scratch import DONE, shared_name, volume_name
 from appliance.storage.threads import in_thread
 from appliance.storage.trees import tree
 from appliance.telemetry.redact import Redactor
-from appliance.workflows import actions, capsule, exchange
+from appliance.workflows import exchange
 from appliance.workflows.inputs import Document, leaves
+from appliance.workflows.kept import capsule
 from appliance.workflows.rooms import Rooms
+from appliance.workflows.steps import actions
 
 NOTE = "capsule.md"
 UNFINISHED = "all of it: it is being filled now. If this line stays, that was interrupted: delete it and make it again"

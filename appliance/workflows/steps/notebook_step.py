@@ -11,8 +11,8 @@ from posixpath import basename, normpath
 
 from appliance.errors import UsageError
 from appliance.spec.models import Job, NotebookAction
-from appliance.workflows import inside
-from appliance.workflows.targets import target_of
+from appliance.workflows.steps import inside
+from appliance.workflows.steps.targets import target_of
 
 SUFFIX = ".ipynb"
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from appliance.state import events, runs
 from appliance.state.db import Database
-from appliance.workflows import keeping
+from appliance.workflows.kept import keeping
 from appliance.workflows.rooms import Rooms
 
 log = logging.getLogger(__name__)
