@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from appliance import revisions
 from appliance.errors import Conflict
 from appliance.spec.load import Loaded
 from appliance.state import events, resources
@@ -18,8 +19,6 @@ from appliance.state.resources import Resource
 PASSIVE = frozenset({"workflow", "dataset"})
 """Kinds that nobody has to do anything for: they are ready as soon as they are declared."""
 
-AFRESH = "afresh"
-"""Key of a status document: the generation that was asked to begin from nothing, though its spec is the one before."""
 REMOVED = "removed:"
 """Source prefix of what a file declared that is gone."""
 
@@ -68,21 +67,14 @@ def _put(db: Connection, spec: Loaded, source: str, now: float) -> Applied:
     if old and old.source.startswith(REMOVED) and old.desired == "stopped":
         resources.set_desired(db, resource.uid, "running", now=now)
         change = "updated"
+    if spec.kind == revisions.KIND:
+        revisions.declare(db, resource, now=now)
     if spec.kind in PASSIVE:
         resources.set_status(db, resource.uid, generation=resource.generation, phase="Ready")
     elif spec.kind == "repository" and change != "unchanged":  # a push before the first look starts nothing
         unseen = "not looked at yet"
         resources.set_status(db, resource.uid, generation=resource.generation, phase="Pending", message=unseen)
     return Applied(spec.kind, spec.name, resource.uid, change, tuple(warnings))
-
-
-def start_afresh(db: Connection, resource: Resource, *, source: str, now: float) -> Resource:
-    """The same spec as a new generation, of which nothing that was made or looked up before is a part."""
-    status = {**resource.status, AFRESH: resource.generation + 1}
-    resources.renew(db, resource.uid, source=source, now=now, status=status)
-    message = f"asked by {source}, generation {resource.generation + 1}"
-    events.record(db, resource.kind, resource.name, "StartedAfresh", message, now=now)
-    return resources.get(db, resource.kind, resource.name)
 
 
 def withdraw(db: Connection, kind: str, name: str, *, source: str, now: float) -> str | None:

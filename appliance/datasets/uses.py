@@ -14,9 +14,10 @@ from typing import Any
 from appliance.datasets import finding
 from appliance.datasets.ref import parse_ref
 from appliance.errors import UsageError
-from appliance.state import capsules, holds, models, resources, runs, versions
+from appliance.state import capsules, holds, models, resources, rollouts, runs, versions
 from appliance.state.db import Connection
 from appliance.state.resources import Resource
+from appliance.state.rollouts import OPEN
 from appliance.state.runs import FINAL_PHASES, Run
 
 Key = tuple[str, str]
@@ -41,7 +42,7 @@ def of_versions(db: Connection) -> Mapping[Key, list[str]]:
 
 def of_model(db: Connection, model_id: str) -> list[str]:
     """Deployments whose replicas are made with this model."""
-    return [f"deployment {row.name}" for row in resources.every(db, "deployment") if model_id in _pinned(row)]
+    return [f"deployment {row.name}" for row in resources.every(db, "deployment") if model_id in _pinned(db, row)]
 
 
 def writers(db: Connection, dataset: str) -> list[str]:
@@ -146,7 +147,7 @@ def _of_models(db: Connection) -> Iterator[tuple[Key, str]]:
     """A model that a deployment serves is the deployment's too: removing the one must name the other."""
     served: defaultdict[str, list[str]] = defaultdict(list)
     for row in resources.every(db, "deployment"):
-        for model_id in _pinned(row):
+        for model_id in _pinned(db, row):
             served[model_id].append(f"deployment {row.name}")
     for model in models.every(db):
         yield (model.dataset, model.version), f"model {model.name} ({model.id})"
@@ -161,6 +162,10 @@ def _of_people(db: Connection) -> Iterator[tuple[Key, str]]:
             yield (dataset, version), f"{row.owner}: {row.reason}" if row.reason else row.owner
 
 
-def _pinned(deployment: Resource) -> set[str]:
-    pins: Mapping[str, Mapping[str, Any]] = deployment.status.get("pins", {})
-    return {str(model_id) for pin in pins.values() for model_id in pin.get("models", {}).values()}
+def _pinned(db: Connection, deployment: Resource) -> set[str]:
+    """Of what serves or is under way, and of what served before, where a rollback goes. None while it is off."""
+    rows = list(rollouts.every(db, deployment.uid))
+    kept = [row for row in rows if row.began is not None and (row.phase in OPEN or row.phase == "Serving")]
+    if kept:
+        kept += [row for row in rows if row.phase == "Superseded" and row.ready is not None][:1]
+    return {str(model_id) for row in kept for model_id in (row.pin or {}).get("models", {}).values()}

@@ -12,14 +12,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from appliance.datasets.models import Models
 from appliance.deployments import status
-from appliance.deployments.making import Making, digest, warnings
-from appliance.deployments.plan import BLOCKED_EVERY_S, Facts, Phase, Place, Plan, Replica, Revision, decide, was_whole
+from appliance.deployments.making import Making, warnings
+from appliance.deployments.plan import BLOCKED_EVERY_S, Facts, Phase, Place, Plan, Replica, decide, was_whole
 from appliance.deployments.prober import Prober
+from appliance.deployments.progress import moves
 from appliance.deployments.replicas import End, Replicas, port_of
+from appliance.deployments.view import View, look
 from appliance.engine.docker import Engine
 from appliance.engine.images import Images
 from appliance.engine.preparing import Image, Preparing
@@ -29,8 +30,6 @@ from appliance.reconcile import Again
 from appliance.router.router import Router
 from appliance.router.table import Route, Target
 from appliance.settings import Settings
-from appliance.spec.load import parse
-from appliance.spec.models import Deployment
 from appliance.state import events, resources
 from appliance.state.db import Database
 from appliance.state.resources import Resource
@@ -55,26 +54,6 @@ Seen = Mapping[Replica, Container]
 class Leaving:
     replica: Replica
     task: asyncio.Task[None]
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """One deployment as declared, and the specs its replicas may be of."""
-
-    deployment: Resource
-    wanted: Revision
-    specs: Mapping[str, Deployment]
-    """By digest: of the wanted revision, and of the stable one where that is another."""
-
-    @property
-    def spec(self) -> Deployment | None:
-        """What has to run; None where nothing has to."""
-        return self.specs.get(self.wanted.digest) if self.wanted.replicas else None
-
-    @property
-    def pin(self) -> Mapping[str, Any] | None:
-        found: Mapping[str, Any] | None = self.deployment.status.get("pins", {}).get(self.wanted.digest)
-        return found
 
 
 class DeploymentController:
@@ -145,7 +124,7 @@ class DeploymentController:
             if deployment is None:
                 self._forget(uid)
                 return None
-            view = self._view(deployment)
+            view = look(self._db, deployment, now=self._clock())
             leaving = self._leaving[uid]
             seen, ended = await self._replicas.observe(deployment, view.specs, but=frozenset(leaving))
             image = self._prepared(view)
@@ -161,34 +140,13 @@ class DeploymentController:
                 return None if plan.wake is None else Again(max(0.0, plan.wake - self._clock()))
         return Again(0.0)
 
-    def _view(self, deployment: Resource) -> View:
-        nothing = Revision(deployment.generation, "", 0)
-        if deployment.deleting or deployment.desired != "running":
-            return View(deployment, nothing, {})
-        spec = _parse(deployment, deployment.spec)
-        if not spec.enabled or not spec.replicas:
-            return View(deployment, nothing, {})
-        wanted = Revision(deployment.generation, status.replica_digest(deployment, digest(spec)), spec.replicas)
-        return View(deployment, wanted, {**self._stable_spec(deployment), wanted.digest: spec})
-
-    def _stable_spec(self, deployment: Resource) -> dict[str, Deployment]:
-        """The spec of the revision that serves while another one is under way."""
-        stable = status.stable_revision(deployment.status)
-        if stable is None or not stable.replicas or stable.generation == deployment.generation:
-            return {}
-        for revision in resources.revisions(self._db.read, deployment.uid):
-            if revision.generation == stable.generation:
-                return {stable.digest: _parse(deployment, revision.spec)}
-        return {}
-
     def _prepared(self, view: View) -> Image | None:
         """How far the wanted revision's image and models are; None: they were pinned just now."""
         uid, spec, pin = view.deployment.uid, view.spec, view.pin
         if spec is None:
             self._preparing.forget(uid)
             return Image("unknown")
-        stable = status.stable_revision(view.deployment.status)
-        held = bool(self._no_room()) and not was_whole(stable, view.wanted)
+        held = bool(self._no_room()) and not was_whole(view.stable, view.wanted)
         if pin is None:
             if held:
                 return Image("failed", message=self._no_room(), retry_at=self._clock() + BLOCKED_EVERY_S)
@@ -200,27 +158,23 @@ class DeploymentController:
                 return Image("failed", message=found, retry_at=self._clock() + MISSING_EVERY_S)
             self._preparing.forget(uid)
             pin = found
-        known = view.deployment.status.get("since", {}).get("generation")
         if held:
             return Image("ready")  # its deadline begins when it may
-        if view.pin is None or known != view.wanted.generation:
-            status.pin(self._db, view.deployment, view.wanted, pin, warnings(spec), now=self._clock())
+        if view.pin is None or view.row is None or view.row.began is None:
+            status.begin(self._db, view.deployment, view.wanted, pin, warnings(spec), now=self._clock())
             return None
         return Image("ready")
 
     def _facts(self, view: View, replicas: tuple[Replica, ...], image: Image) -> Facts:
-        known = view.deployment.status
-        stable = status.stable_revision(known)
-        since = known.get("since", {})
         return Facts(
             wanted=view.wanted,
-            stable=stable if stable and (stable.digest in view.specs or not stable.replicas) else None,
+            stable=view.stable,
             replicas=replicas,
             leaving=tuple(one.replica for one in self._leaving[view.deployment.uid].values()),
             prepared=image.state,
             prepare_message=image.message,
             prepare_retry_at=image.retry_at,
-            since=since["at"] if since.get("generation") == view.wanted.generation else 0.0,
+            since=(view.row.began if view.row else None) or 0.0,
             deadline_s=self._settings.deploy_deadline_s,
             blocked=self._no_room(),
         )
@@ -244,13 +198,16 @@ class DeploymentController:
 
     async def _make(self, view: View, place: Place) -> None:
         deployment, revision = view.deployment, place.revision
-        pin = deployment.status["pins"][revision.digest]
+        pin = view.pin_of(revision)
+        if pin is None:
+            return  # looked up anew at the next pass
         try:
             await self._making.make(deployment, view.specs[revision.digest], place, pin)
-        except ImageNotFound:
-            # somebody removed the image since it was pinned: find it again by its name
-            status.unpin(self._db, deployment, revision)
         except ApplianceError as error:
+            if revision == view.wanted and isinstance(error, ImageNotFound):
+                # somebody removed the image since it was pinned: find it again by its name
+                status.unpin(self._db, deployment, revision)
+                return
             if revision == view.wanted:
                 raise
             log.warning("%s: a replica of generation %d: %s", deployment.name, revision.generation, error)
@@ -305,6 +262,7 @@ class DeploymentController:
             phase=plan.phase,
             message=plan.message,
             document=document,
+            moves=tuple(moves(view.rows, view.wanted, plan, switched_off=_switched_off(deployment))),
             ended=ended,
             words=words,
             now=now,
@@ -322,10 +280,8 @@ class DeploymentController:
         self._leaving.pop(uid, None)
 
 
-def _parse(deployment: Resource, document: Mapping[str, Any]) -> Deployment:
-    spec = parse("deployment", deployment.name, document)
-    assert isinstance(spec, Deployment)
-    return spec
+def _switched_off(deployment: Resource) -> bool:
+    return deployment.deleting or deployment.desired != "running"
 
 
 def _prefix(deployment: Resource) -> str:

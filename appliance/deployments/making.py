@@ -1,10 +1,8 @@
-"""What a replica is made of. The image and the models of a revision are looked up once and pinned in the status row, so
+"""What a replica is made of. The image and the models of a revision are looked up once and pinned in its row, so that
 that a replica that is added or made again later runs the very same bytes as its sisters."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,15 +17,6 @@ from appliance.vault.secrets import Secrets
 
 Pin = Mapping[str, Any]
 """`image`: id of the image; `models`: mount path -> model id."""
-
-_APART = {"name", "enabled", "replicas", "region", "registry", "basic_auth", "unsupported"}
-"""Fields that say nothing about what is inside a replica."""
-
-
-def digest(spec: Deployment) -> str:
-    """Of everything a replica is made from; another digest asks for another replica."""
-    made_of = spec.model_dump(mode="json", exclude=_APART)
-    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def warnings(spec: Deployment) -> list[str]:

@@ -1,8 +1,7 @@
 """The deployment's status row: what is shown of it and what must outlive the daemon, written with its events.
 
-`stable`, `pins` and `since` are the controller's memory: the last revision that was ready as a whole, the image and the
-model versions that each revision's replicas are made from, and when the newest generation could begin. `afresh` is the
-generation that was last asked to begin from nothing (see `apply.start_afresh`).
+`generation_ready` is the last generation that was ready as a whole. What the controller remembers of its revisions is
+in `rollouts`.
 """
 
 from __future__ import annotations
@@ -10,41 +9,19 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from appliance.apply import AFRESH
 from appliance.deployments.plan import Plan, Replica, Revision, describe
+from appliance.deployments.progress import Move
 from appliance.deployments.replicas import End, port_of
 from appliance.engine.types import Container
 from appliance.errors import ApplianceError
-from appliance.state import events, resources
+from appliance.state import events, resources, rollouts
 from appliance.state.db import Connection, Database
 from appliance.state.resources import Resource
 
 KIND = "deployment"
+_FORMER = {"stable", "pins", "since", "afresh"}
+"""Keys of a status document that an earlier version wrote."""
 _LEVELS: Mapping[str, events.Level] = {"Failed": "error", "Degraded": "error"}
-
-
-def stable_revision(status: Mapping[str, Any]) -> Revision | None:
-    found = status.get("stable")
-    return Revision(found["generation"], found["digest"], found["replicas"]) if found else None
-
-
-def replica_digest(deployment: Resource, made_of: str) -> str:
-    """What the replicas of the newest generation carry, where `made_of` is the digest of its spec.
-
-    A generation that begins from nothing has a digest of its own, so that its image is looked up again and none of the
-    replicas that failed is one of its own. Those after it with the same spec go on with that.
-    """
-    status = deployment.status
-    if status.get(AFRESH) == deployment.generation:
-        return f"{made_of}-{deployment.generation}"
-    stable = stable_revision(status)
-    known = [*status.get("pins", {}), *([stable.digest] if stable else [])]
-    return max((one for one in known if _parted(one)[0] == made_of), key=_parted, default=made_of)
-
-
-def _parted(digest: str) -> tuple[str, int]:
-    made_of, _, generation = digest.partition("-")
-    return made_of, int(generation or 0)
 
 
 def describe_all(
@@ -55,16 +32,12 @@ def describe_all(
     *,
     now: float,
 ) -> dict[str, Any]:
-    stable = wanted if plan.complete else stable_revision(before)
-    digests = {revision.digest for revision in (stable, wanted) if revision}
+    kept = {key: value for key, value in before.items() if key not in _FORMER}
     return {
-        **before,
+        **kept,
         "replicas": [_replica(replica, seen[replica], now) for replica in sorted(_places(seen), key=_order)],
         "ready": sum(replica.able for replica in plan.serve),
-        "since": before.get("since", {}) if wanted.replicas else {},
-        "generation_ready": stable.generation if stable else 0,
-        "stable": _revision(stable) if stable else None,
-        "pins": {digest: pin for digest, pin in before.get("pins", {}).items() if digest in digests},
+        "generation_ready": wanted.generation if plan.complete else before.get("generation_ready", 0),
     }
 
 
@@ -75,6 +48,7 @@ def write(
     phase: str,
     message: str,
     document: Mapping[str, Any],
+    moves: Sequence[Move] = (),
     ended: Sequence[tuple[Replica, End]] = (),
     words: str = "",
     now: float,
@@ -84,7 +58,7 @@ def write(
     False: the spec has changed meanwhile.
     """
     shown = (deployment.phase, deployment.message, deployment.status, deployment.observed)
-    if not ended and shown == (phase, message, document, deployment.generation):
+    if not ended and not moves and shown == (phase, message, document, deployment.generation):
         return True
     with db.write() as transaction:
         for replica, end in ended:
@@ -97,6 +71,12 @@ def write(
             message=message,
             status=document,
         )
+        for move in moves if written else ():
+            rollouts.set_phase(
+                transaction, deployment.uid, move.generation, move.phase, now=now, message=move.message, words=words
+            )
+            if move.rest:
+                rollouts.rest(transaction, deployment.uid, move.generation)
         if written and phase != deployment.phase:
             level = _LEVELS.get(phase, "info")
             text = f"{message}\n{words}" if words else message
@@ -104,42 +84,31 @@ def write(
     return written
 
 
-def pin(
+def begin(
     db: Database,
     deployment: Resource,
     wanted: Revision,
-    made_of: Mapping[str, Any],
+    pin: Mapping[str, Any],
     warnings: Sequence[str],
     *,
     now: float,
 ) -> None:
     """The wanted revision can begin: store what its replicas are made of, and since when."""
-    document = {
-        **deployment.status,
-        "pins": {**deployment.status.get("pins", {}), wanted.digest: made_of},
-        "since": {"generation": wanted.generation, "at": now},
-        "warnings": list(warnings),
-    }
+    document = {**deployment.status, "warnings": list(warnings)}
     phase = "Updating" if document.get("ready") else "Preparing"
     message = f"generation {wanted.generation} begins"
     with db.write() as transaction:
         if not write(db, deployment, phase=phase, message=message, document=document, now=now):
             return
+        rollouts.set_pin(transaction, deployment.uid, wanted.generation, pin, began=now)
         for warning in warnings:
             events.record(transaction, KIND, deployment.name, "NotDone", warning, now=now, level="warning")
 
 
 def unpin(db: Database, deployment: Resource, revision: Revision) -> None:
-    pins = {digest: pin for digest, pin in deployment.status["pins"].items() if digest != revision.digest}
+    """What its replicas were made of is gone: it has to be looked up again."""
     with db.write() as transaction:
-        resources.set_status(
-            transaction,
-            deployment.uid,
-            generation=deployment.generation,
-            phase=deployment.phase,
-            message=deployment.message,
-            status={**deployment.status, "pins": pins, "since": {}},
-        )
+        rollouts.set_pin(transaction, deployment.uid, revision.generation, None, began=None)
 
 
 def write_problem(db: Database, deployment: Resource, error: ApplianceError, *, now: float) -> None:
@@ -187,10 +156,6 @@ def _places(seen: Collection[Replica]) -> list[Replica]:
         place = (one.digest, one.index)
         last[place] = max(one.restarts, last.get(place, 0))
     return [one for one in seen if one.state != "ended" or one.restarts == last[one.digest, one.index]]
-
-
-def _revision(revision: Revision) -> dict[str, Any]:
-    return {"generation": revision.generation, "digest": revision.digest, "replicas": revision.replicas}
 
 
 def _order(replica: Replica) -> tuple[int, int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from appliance.errors import UsageError
 
@@ -19,11 +19,42 @@ _TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Target:
-    """One server of a route, reachable on 127.0.0.1."""
+    """One server of a route."""
 
     id: str
     """Stable for the life of the container, such as its short id. A changed port is followed."""
     port: int
+    address: str = "127.0.0.1"
+    """IPv4 address where this machine reaches it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Requests that find no ready target wait, in place of the waiting page."""
+
+    seconds: float
+    most: int
+    """Waiting at once; one more is refused with 503."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may call. The header that is checked is not passed on."""
+
+    kind: Literal["basic", "key"]
+    sums: frozenset[str]
+    """SHA-256, upper-case hex, of each `Authorization` header that is let in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    requests: int = 0
+    """Most requests of one client in `window_s`; 0: no limit."""
+    window_s: float = 10.0
+    body: int = 0
+    """Largest body, bytes; 0: no limit."""
+    timeout_s: float | None = None
+    """Longest silence of a target, seconds; None: the front door's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +63,12 @@ class Route:
 
     prefix: str
     targets: Sequence[Target]
-    """Ready servers only. Empty: the waiting page answers."""
+    """Ready servers only. Empty: requests are held where `hold` says so, else the waiting page answers."""
     strip: bool
     """Take the prefix off before the request is passed on; `X-Forwarded-Prefix` always tells it."""
+    hold: Hold | None = None
+    access: Access | None = None
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,9 +206,11 @@ class Workflow(Model):
 
 
 class Probe(Model):
-    """HTTP where `path` is set, else exec. Defaults as in Kubernetes."""
+    """HTTP where `path` is set, a connection where `tcp` is set, else exec. Defaults as in Kubernetes."""
 
     path: str = ""
+    tcp: bool = False
+    """Ours: it is enough that `port` accepts a connection."""
     port: int | None = None
     """None: the deployment's first port."""
     host: str = ""
@@ -224,6 +226,92 @@ class ModelMount(Model):
     id: str
     """Model id (`mo...`) or model name; a name means its newest version."""
     path: str = "/opt/models"
+
+
+class Metric(Model):
+    """What the number of replicas follows."""
+
+    kind: Literal["cpu", "memory", "requestDuration"]
+    value: float
+    """The average aimed at: percent of what a replica may use; of requestDuration seconds over five minutes."""
+
+
+class Autoscaling(Model):
+    """`replicas` of the deployment is the least."""
+
+    most: int
+    metrics: tuple[Metric, ...]
+
+
+class Sleep(Model):
+    """Ours, `resources.scaleToZero`: without requests no replica runs; the next request wakes it."""
+
+    after_s: float = 900.0
+    """Without a request, seconds."""
+    hold_s: float | None = None
+    """How long a request waits for the first replica, seconds; None: the setting `hold_s`."""
+
+
+class Rollout(Model):
+    """Ours: how one revision takes over from another."""
+
+    strategy: Literal["auto", "surge", "swap"] = "auto"
+    """surge: the new one beside the old; swap: the old one stops first, requests wait; auto: surge where both fit."""
+    hold_s: float | None = None
+    """Longest that a request waits during a swap, seconds; None: the setting `hold_s`."""
+    drain_s: float | None = None
+    """Longest that requests of a leaving replica are waited for, seconds; None: the setting `drain_s`."""
+    on_failure: Literal["back", "keep"] = "back"
+    """back: a revision that does not become ready is undone; keep: it is tried again for ever."""
+
+
+class Endpoint(Model):
+    """Ours: what the front door asks of a request before a replica sees it."""
+
+    keys: tuple[str, ...] = ()
+    """`secret:NAME` each; one of them has to be sent as `Authorization: Bearer`. Empty: nobody is asked."""
+    requests: int = 0
+    """Most requests of one client in `window_s`; 0: no limit."""
+    window_s: float = 10.0
+    body: int = 0
+    """Largest body, bytes; 0: no limit."""
+    timeout_s: float | None = None
+    """Longest silence of a replica, seconds; None: the front door's own."""
+
+
+class Integration(Model):
+    """What is fetched once for a revision and mounted into all its replicas."""
+
+    type: Literal["git-lfs", "s3", "spaces", "volume", "dataset"]
+    name: str
+    path: str
+    """Where it is mounted."""
+    url: str = ""
+    ref: str = ""
+    """Of a dataset, `NAME[:VERSION_OR_TAG]`."""
+    region: str = ""
+    endpoint: str = ""
+    access_key: str = ""
+    secret_key: str = ""
+    """`secret:NAME` or empty, as `access_key` is."""
+
+
+class Clone(Model):
+    url: str
+    name: str
+    """Of its folder."""
+    ref: str = ""
+    username: str = ""
+    password: str = ""
+    """`secret:NAME` or empty."""
+
+
+class Repositories(Model):
+    """Cloned into a new version of `dataset`, which is mounted at `path`."""
+
+    dataset: str
+    path: str = "/opt/repos"
+    clones: tuple[Clone, ...] = ()
 
 
 class Deployment(Model):
@@ -244,8 +332,16 @@ class Deployment(Model):
     readiness: Probe | None = None
     liveness: Probe | None = None
     models: tuple[ModelMount, ...] = ()
+    integrations: tuple[Integration, ...] = ()
+    repositories: Repositories | None = None
+    autoscaling: Autoscaling | None = None
+    sleep: Sleep | None = None
+    rollout: Rollout = Rollout()
+    endpoint: Endpoint = Endpoint()
+    extensions: tuple[str, ...] = ()
+    """Paths of what Gradient does not know, such as `rollout`."""
     unsupported: tuple[str, ...] = ()
-    """Paths of fields that are valid and stored but not acted on by this version, such as `resources.autoscaling`."""
+    """Paths of fields that are valid and stored but not acted on by this version."""
 
 
 class DatasetMount(Model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 
@@ -45,12 +46,40 @@ def m005_interrupted(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE jobs ADD COLUMN interrupted INTEGER NOT NULL DEFAULT 0")
 
 
+def m006_deployments(db: sqlite3.Connection) -> None:
+    for statement in _DEPLOYMENTS.split(";"):
+        if statement.strip():
+            db.execute(statement)
+    # What a deployment ran was known from its status document alone: of two generations at most.
+    rows = db.execute("SELECT uid, generation, updated, status FROM resources WHERE kind = 'deployment'").fetchall()
+    for uid, newest, updated, text in rows:
+        status = json.loads(text)
+        pins, stable = status.get("pins", {}), status.get("stable") or {}
+        known = {stable["generation"]: stable["digest"]} if stable.get("replicas") else {}
+        since = status.get("since", {})
+        under_way = [digest for digest in pins if digest != stable.get("digest")]
+        if under_way and since.get("generation") == newest:
+            known[newest] = under_way[-1]
+        for generation, digest in known.items():
+            ready = generation == stable.get("generation")
+            began = since.get("at") if since.get("generation") == generation else updated
+            db.execute(
+                "INSERT INTO rollouts (uid, generation, digest, cause, pin, phase, created, began, ready)"
+                " VALUES (?, ?, ?, 'applied', ?, ?, ?, ?, ?)",
+                (
+                    *(uid, generation, digest, json.dumps(pins[digest]) if digest in pins else None),
+                    *("Serving" if ready else "Rolling", updated, began, updated if ready else None),
+                ),
+            )
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     m001_initial,
     m002_history,
     m003_workflows,
     m004_keeping,
     m005_interrupted,
+    m006_deployments,
 )
 
 
@@ -279,4 +308,32 @@ CREATE INDEX runs_by_parent ON runs (parent) WHERE parent != '';
 CREATE INDEX versions_by_run ON versions (run) WHERE run != '';
 CREATE INDEX models_by_run ON models (run) WHERE run != '';
 CREATE INDEX events_by_time ON events (at)
+"""
+
+_DEPLOYMENTS = """
+CREATE TABLE rollouts (
+    uid TEXT NOT NULL REFERENCES resources ON DELETE CASCADE,
+    generation INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    cause TEXT NOT NULL,
+    copies INTEGER,
+    pin TEXT,
+    phase TEXT NOT NULL,
+    message TEXT NOT NULL DEFAULT '',
+    words TEXT NOT NULL DEFAULT '',
+    created REAL NOT NULL,
+    began REAL,
+    ready REAL,
+    ended REAL,
+    PRIMARY KEY (uid, generation)
+);
+CREATE TABLE scales (
+    uid TEXT PRIMARY KEY REFERENCES resources ON DELETE CASCADE,
+    replicas INTEGER NOT NULL,
+    asleep INTEGER NOT NULL DEFAULT 0,
+    reason TEXT NOT NULL DEFAULT '',
+    since REAL NOT NULL,
+    last_request REAL,
+    opinions TEXT NOT NULL DEFAULT '[]'
+)
 """

@@ -116,12 +116,9 @@ def put(
     return get(db, kind, name), change
 
 
-def renew(db: Connection, uid: str, *, source: str, now: float, status: Json) -> None:
-    """Another generation of the same spec, and the status document that it begins with."""
-    db.execute(
-        "UPDATE resources SET generation = generation + 1, updated = ?, status = ? WHERE uid = ?",
-        (now, json.dumps(status), uid),
-    )
+def renew(db: Connection, uid: str, *, source: str, now: float) -> None:
+    """Another generation of the same spec."""
+    db.execute("UPDATE resources SET generation = generation + 1, updated = ? WHERE uid = ?", (now, uid))
     db.execute(
         "INSERT INTO revisions SELECT uid, generation, spec, ?, ? FROM resources WHERE uid = ?", (source, now, uid)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import ApplianceError, Conflict, NotFound
-from appliance.state import events, resources, runs
+from appliance.state import events, resources, rollouts, runs
 from appliance.state.db import Database, StateError
 from appliance.state.migrations import MIGRATIONS
 
@@ -165,6 +166,41 @@ def test_a_file_from_a_newer_appliance_is_refused_and_kept(tmp_path: Path) -> No
     raw.close()
     with pytest.raises(ApplianceError, match="knows up to"):
         Database(path)
+
+
+def test_what_a_deployment_ran_is_known_after_the_upgrade(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    raw = sqlite3.connect(path)
+    for migration in MIGRATIONS[:5]:
+        migration(raw)
+    raw.execute("PRAGMA user_version = 5")
+    pin = {"image": "sha256:1", "models": {}}
+    stable = {"generation": 2, "digest": "old", "replicas": 2}
+    for uid, status in {
+        "whole": {"stable": stable, "pins": {"old": pin}, "since": {"generation": 2, "at": NOW}},
+        "rolling": {"stable": stable, "pins": {"old": pin, "new": pin}, "since": {"generation": 3, "at": NOW + 5}},
+        "first": {"stable": None, "pins": {"new": pin}, "since": {"generation": 3, "at": NOW + 5}},
+        "off": {"stable": {"generation": 3, "digest": "", "replicas": 0}, "pins": {}, "since": {}},
+        "fresh": {},
+    }.items():
+        raw.execute(
+            "INSERT INTO resources (uid, kind, name, generation, spec, source, desired, created, updated, status)"
+            " VALUES (?, 'deployment', ?, 3, '{}', 'cli', 'running', ?, ?, ?)",
+            (uid, uid, NOW, NOW, json.dumps(status)),
+        )
+    raw.commit()
+    raw.close()
+    db = Database(path)
+    try:
+        found = {
+            uid: [(row.generation, row.digest, row.phase, row.began, row.pin) for row in rollouts.every(db.read, uid)]
+            for uid in ("whole", "rolling", "first", "off", "fresh")
+        }
+    finally:
+        db.close()
+    old = (2, "old", "Serving", NOW, pin)
+    new = (3, "new", "Rolling", NOW + 5, pin)
+    assert found == {"whole": [old], "rolling": [new, old], "first": [new], "off": [], "fresh": []}
 
 
 def test_a_damaged_file_is_refused_with_the_next_step(tmp_path: Path) -> None:

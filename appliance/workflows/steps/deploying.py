@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from appliance.apply import REMOVED, apply, start_afresh
+from appliance import revisions
+from appliance.apply import REMOVED, apply
 from appliance.errors import Conflict, NotFound, UsageError
 from appliance.spec.load import Loaded, load_text
 from appliance.spec.models import DeployAction
@@ -174,7 +175,7 @@ def _begin(rooms: Rooms, run: Run, job: Job, action: DeployAction, given: Mappin
         found = resources.get(db, KIND, action.name)
         message = f"deployment {action.name} is {applied.change}"
         if old and found.generation == old.generation and _has_failed(old):
-            found = start_afresh(db, found, source=source, now=rooms.clock())
+            found = revisions.restart(db, found, source=source, now=rooms.clock())
             message = f"deployment {action.name} is started afresh as generation {found.generation}"
         mine = Begun(found.uid, found.generation, job.attempt, begun.before(old, job, source))
         if not runs.move_job(db, run.id, job.name, job.phase, job.phase, message=message, begun=str(mine)):

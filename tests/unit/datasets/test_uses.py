@@ -12,7 +12,7 @@ from appliance.datasets import lineage, uses
 from appliance.datasets.datasets import Datasets
 from appliance.datasets.models import Models
 from appliance.errors import Conflict, NotFound
-from appliance.state import capsules, events, kept, resources, runs
+from appliance.state import capsules, events, kept, resources, rollouts, runs
 from appliance.state.db import Database
 from appliance.state.runs import Run
 from appliance.state.versions import Version
@@ -169,12 +169,15 @@ async def test_a_model_holds_its_version_and_a_deployment_its_model(
 ) -> None:
     version = await written(datasets, "d", "weights")
     model = models.register("m", "Custom", version)
-    uid = declare(db, "deployment", "web", {"pins": {"0": {"image": "i", "models": {"/opt": model.id}}}})
+    uid = declare(db, "deployment", "web", {})
+    with db.write() as transaction:
+        rollouts.add(transaction, uid, 1, digest="d", cause="applied", now=1.0)
+        rollouts.set_pin(transaction, uid, 1, {"image": "i", "models": {"/opt": model.id}}, began=1.0)
     await refused(datasets, version, r"model m \(mo.*deployment web")
     with pytest.raises(Conflict, match="deployment web"):
         models.delete(model.id)
     with db.write() as transaction:
-        resources.set_status(transaction, uid, generation=1, phase="Disabled", status={"pins": {}})
+        rollouts.rest(transaction, uid, 1)
     models.delete(model.id)
     await datasets.remove(version)
 

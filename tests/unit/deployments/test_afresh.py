@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from appliance.apply import start_afresh
-from appliance.deployments.status import replica_digest
+from appliance.revisions import restart
 from appliance.state import resources
 from appliance.state.resources import Resource
 from tests.unit.deployments.house import House, short, spec
@@ -18,7 +17,7 @@ pytestmark = pytest.mark.anyio
 def again(house: House) -> Resource:
     house.clock.now += 0.5
     with house.db.write() as db:
-        return start_afresh(db, house.row, source="run:flow.2/deploy", now=house.clock())
+        return restart(db, house.row, source="run:flow.2/deploy", now=house.clock())
 
 
 async def loop(house: House, phase: str) -> Resource:
@@ -104,19 +103,3 @@ async def test_to_scale_it_keeps_its_replicas(house: House) -> None:
     house.declare(spec("one", replicas=2))
     await house.settle()
     assert first in house.running()
-
-
-def row(generation: int, **status: object) -> Resource:
-    return Resource("u", "deployment", "w", generation, {}, "cli", "running", False, 0, 0, "Ready", "", 0, dict(status))
-
-
-def test_the_digest_goes_on_as_long_as_anything_knows_it() -> None:
-    assert replica_digest(row(1), "abc") == "abc"
-    assert replica_digest(row(2, afresh=2), "abc") == "abc-2"
-    assert replica_digest(row(3, afresh=2), "abc") == "abc"
-    assert replica_digest(row(3, afresh=2, pins={"abc-2": {}, "abc": {}}), "abc") == "abc-2"
-    assert replica_digest(row(12, afresh=9, pins={"abc-2": {}, "abc-10": {}}), "abc") == "abc-10"
-    stable = {"generation": 2, "digest": "abc-2", "replicas": 1}
-    assert replica_digest(row(3, afresh=2, stable=stable), "abc") == "abc-2"
-    assert replica_digest(row(3, afresh=2, stable=stable), "xyz") == "xyz"
-    assert replica_digest(row(3, stable={"generation": 2, "digest": "", "replicas": 0}), "abc") == "abc"
