@@ -142,10 +142,6 @@ class Settings:
         return self.home / "router"
 
     @property
-    def log_file(self) -> Path:
-        return self.home / "daemon.log"
-
-    @property
     def url(self) -> str:
         return f"http://{self.host}:{self.port}"
 

@@ -12,10 +12,11 @@ from typing import Any
 
 from appliance.engine.types import Container
 from appliance.errors import ApplianceError, NotFound, StorageError
-from appliance.spec.models import Job, Output
+from appliance.spec.models import DeployAction, Job, Output
 from appliance.state import capsules, runs
 from appliance.state.capsules import Capsule
 from appliance.state.db import Connection, Database
+from appliance.state.runs import Job as Row
 from appliance.state.runs import Run
 from appliance.storage.base import Store
 from appliance.storage.scratch import DONE
@@ -25,7 +26,7 @@ from appliance.telemetry.types import LogQuery
 from appliance.workflows import exchange
 from appliance.workflows.outcome import Outcome
 from appliance.workflows.rooms import Rooms
-from appliance.workflows.steps import actions
+from appliance.workflows.steps import actions, begun
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ async def take(rooms: Rooms, run: Run, declared: Job, job: str, container: Conta
                 lost.append(f"what it wrote to {name} is not kept: {_words(error)}")
     await _forget_credentials(rooms, run, job)
     reason = "; ".join([f"{outcome.phase}: {outcome.message}", *lost])
-    lines = await _last_lines(rooms, run, job, container)
+    lines = await _last_lines(rooms, run, row, declared, container)
     kept = Capsule(run.id, job, rooms.clock(), reason, lines, row.inputs, outputs)
     with rooms.db.write() as db:
         capsules.put(db, kept)
@@ -123,16 +124,23 @@ async def _forget_credentials(rooms: Rooms, run: Run, job: str) -> None:
         await in_thread(exchange.forget_files, await in_thread(rooms.store.path, volume))
 
 
-async def _last_lines(rooms: Rooms, run: Run, job: str, container: Container | None) -> list[str]:
-    """As they are stored, which is without the values of secrets."""
-    if container is None:
+async def _last_lines(rooms: Rooms, run: Run, job: Row, declared: Job, container: Container | None) -> list[str]:
+    """As they are stored, which is without the values of secrets. Of a deploy@v1 job, what its replicas wrote."""
+    ours = begun.of(job) if isinstance(declared.action, DeployAction) else None
+    if ours and isinstance(declared.action, DeployAction):
+        since = job.started or 0.0
+        query = LogQuery(kind="deployment", name=declared.action.name, since=since, limit=LINES)
+    elif container:
+        query = LogQuery(kind="run", name=actions.subject(run), part=job.name, limit=LINES)
+    else:
         return []
-    query = LogQuery(kind="run", name=actions.subject(run), part=job, limit=LINES)
     try:
         found = await rooms.telemetry.logs(query)
     except ApplianceError as error:
         return [f"(the log cannot be read: {_words(error)})"]
-    return [line.line for line in found if line.container == container.id]
+    if ours:
+        return [f"{line.part}: {line.line}" for line in found if line.part.startswith(f"{ours.generation}-")]
+    return [line.line for line in found if container and line.container == container.id]
 
 
 def _words(error: ApplianceError | OSError) -> str:

@@ -11,7 +11,7 @@ from appliance.datasets import uses
 from appliance.errors import NotFound, StorageError
 from appliance.history.workspaces import Workspaces
 from appliance.settings import load as load_settings
-from appliance.state import capsules, kept, runs
+from appliance.state import capsules, kept, resources, runs
 from appliance.telemetry.types import LogLine
 from appliance.workflows import exchange
 from appliance.workflows.kept import capsule, opening
@@ -144,6 +144,25 @@ async def test_the_last_lines_of_the_right_attempt(bench: Bench) -> None:
     _, root = await opened(bench, run)
     note = (root / "capsule.md").read_text()
     assert "`````\nline 100" in note
+
+
+async def test_of_a_deployment_it_keeps_what_the_replicas_of_its_generation_wrote(bench: Bench) -> None:
+    def line(number: int, part: str) -> LogLine:
+        return LogLine(number, 0.0, "deployment", "web", part, "c", "stdout", f"line {number}")
+
+    document = {"image": "web", "port": 8000, "resources": {"instanceType": "C4", "replicas": 1}}
+    run = bench.submit(flow(act={"uses": "deploy@v1", "with": {"name": "web", "spec": document}}))
+    await bench.settle()
+    bench.telemetry.lines[""] = [line(1, "1-0"), line(2, "11-0"), line(3, "2-0"), line(4, "1-1")]
+    web = resources.get(bench.db.read, "deployment", "web")
+    with bench.db.write() as db:
+        resources.set_status(db, web.uid, generation=1, phase="Failed", message="crash loop")
+    bench.wake_all()
+    await bench.settle()
+    assert bench.phases(run) == {"act": "Error"}
+    found = capsules.find(bench.db.read, run.id, "act")
+    assert found
+    assert found.log == ["1-0: line 1", "1-1: line 4"]
 
 
 async def test_nothing_in_it_leads_out_or_holds_anybody_up(bench: Bench, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from appliance.apply import REMOVED, withdraw
 from appliance.errors import Conflict
 from appliance.spec.models import DeployAction, Workflow
-from appliance.state import events, resources, runs
+from appliance.state import events, resources, rollouts, runs
 from appliance.workflows.refusals import Settled
 from appliance.workflows.steps import hosted
 from appliance.workflows.steps.begun import NOTHING, Before, Begun, read
@@ -51,7 +51,10 @@ async def test_what_failed_before_is_started_afresh_and_only_that_counts(desk: D
     desk.observe(phase, "crash loop: the model server was down", generation_ready=0)
     again = desk.job(DEPLOY)
     assert await desk.act(again) == "deployment web is started afresh as generation 2"
-    assert (desk.web().generation, desk.web().spec, desk.web().status["afresh"]) == (2, SPEC, 2)
+    assert (desk.web().generation, desk.web().spec) == (2, SPEC)
+    afresh = rollouts.find(desk.db.read, desk.web().uid, 2)
+    assert afresh
+    assert afresh.cause == "restarted"
     assert await desk.act(again) == "generation 2: the controller has not looked at it yet"
     desk.observe("Starting", "0 of 2 replicas ready")
     assert await desk.act(again) == "generation 2: 0 of 2 replicas ready"

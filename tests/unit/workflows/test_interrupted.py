@@ -10,7 +10,7 @@ from appliance.engine.docker import Engine
 from appliance.errors import EngineDown
 from appliance.shutdown import stop_containers
 from appliance.state import runs
-from appliance.workflows.interrupted import BY_MACHINE, BY_STOP, MOST_UNCOUNTED, boot_time
+from appliance.workflows.interrupted import BEFORE_S, BY_MACHINE, BY_STOP, MOST_UNCOUNTED, boot_time
 from tests.unit.workflows.bodies import forever
 from tests.unit.workflows.fakes import Bench, flow, script
 
@@ -132,6 +132,21 @@ async def test_an_engine_that_ended_takes_its_jobs_along(bench: Bench, code: int
     await bench.settle()
     job = bench.jobs(run)["job"]
     assert (job.phase, job.message) == ("Error", f"{BY_MACHINE} (next: `appliance workflow resume flow.1`)")
+
+
+@pytest.mark.parametrize(("before", "phase"), [(BEFORE_S - 1, "Error"), (BEFORE_S + 1, "Failed")])
+async def test_an_engine_is_missed_a_little_after_it_began_to_stop(bench: Bench, before: float, phase: str) -> None:
+    run = bench.submit(flow(job=script()), body={"job": forever})
+    await bench.settle()
+    bench.engine.notice = lambda owner, action: None
+    bench.engine.exit("job", 143)
+    bench.wait(before)
+    bench.controller.engine_lost(bench.clock())
+    bench.wait(10)
+    bench.controller.engine_back(bench.clock())
+    bench.wake_all()
+    await bench.settle()
+    assert bench.phases(run) == {"job": phase}
 
 
 @pytest.mark.parametrize(("code", "oom", "late"), [(1, False, False), (137, True, False), (137, False, True)])

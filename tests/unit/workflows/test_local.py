@@ -158,6 +158,15 @@ def test_a_repository_that_has_gone_or_moved_gives_nothing_any_more(declared: tu
     db.close()
 
 
+def test_a_repository_that_is_being_deleted_gives_nothing_any_more(declared: tuple[Database, str], site: Path) -> None:
+    db, uid = declared
+    run = start_run(db, None, "site.w", document(str(site)), {}, now=1.0, uid=uid)
+    resources.set_deleting(db.read, resources.get(db.read, "repository", "site").uid, now=2.0)
+    with pytest.raises(UsageError, match="is declared any more"):
+        own_repository.given(db.read, uid, *_job(run))
+    db.close()
+
+
 def test_a_job_that_names_an_address_takes_that(declared: tuple[Database, str], site: Path) -> None:
     db, uid = declared
     run = start_run(db, None, "w", document(str(site), "https://example.com/a.git"), {}, now=1.0)
