@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from appliance.errors import RouterError
-from appliance.router import ports, process, saved
+from appliance.router import meters, ports, process, saved
 from appliance.router.former import Former
-from appliance.router.render import PAGES_MAP, ROUTES_MAP, Door, Files, check_socket_path, render
+from appliance.router.meters import Meter
+from appliance.router.render import KNOCKS_SOCKET, Door, Files, check_socket_path, render
 from appliance.router.runtime import Gone, Info, Runtime
 from appliance.router.saved import Saved
 from appliance.router.sync import Observed, Server, plan, removal
@@ -23,6 +24,8 @@ from appliance.router.table import Table
 log = logging.getLogger(__name__)
 
 GRACE_S = 5.0
+ANSWER_S = 15.0
+_LOOK_S = 0.01
 _ROUNDS = 3
 
 
@@ -32,8 +35,12 @@ class Haproxy:
     def __init__(self, directory: Path, program: str) -> None:
         self.config = directory / "haproxy.cfg"
         self.socket = directory / "admin.sock"
+        self.knocks_socket = directory / KNOCKS_SOCKET
+        self.heard_file = directory / "heard"
         self.version = ""
         """Of the program; empty before `prepare`."""
+        self.holds = False
+        """Whether the program can hold requests; known after `prepare`."""
         self.pid = 0
         self.former = Former()
         self._directory = directory
@@ -48,9 +55,11 @@ class Haproxy:
         """Raises RouterError where HAProxy is missing or too old, or the directory cannot be used."""
         self._program = process.find(self._program)
         self.version = await process.version(self._program)
+        self.holds = await process.has_lua(self._program)
         check_socket_path(self.socket)
         try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._directory.chmod(0o711)  # HAProxy's account comes to the daemon's sockets; each file is its owner's
         except OSError as error:
             raise saved.cannot_write(self._directory, error) from error
 
@@ -68,6 +77,14 @@ class Haproxy:
 
     async def observe(self) -> Observed:
         return await self._runtime.observe()
+
+    async def meters(self, table: Table) -> dict[str, Meter] | None:
+        """Of the routes that have a slot. None: no HAProxy runs."""
+        prefixes = {slot: route.prefix for slot, route in table.served()}
+        try:
+            return meters.read(await self._runtime.figures(tuple(prefixes)), prefixes)
+        except Gone:
+            return None
 
     def owns(self, pid: int) -> bool:
         return pid in process.running(self.config)
@@ -120,13 +137,21 @@ class Haproxy:
             await self._end_unreachable()
         old_pid = info.pid if info else None
         await process.launch(self._program, self.config, self._pid_file, old_pid=old_pid, socket=self.socket)
-        started = await self.info()
-        if started is None or started.pid == old_pid:
-            raise RouterError(
-                "HAProxy was started but does not answer", where=str(self.socket), hint="look at `appliance status`"
-            )
+        started = await self._successor(old_pid)
         self._adopt(started, targets)
         log.info("HAProxy %s serves the front door (pid %d)", started.version, started.pid)
+
+    async def _successor(self, old_pid: int | None) -> Info:
+        """The new one, once it alone answers: the former shares the admin socket until it has heard that it is over."""
+        deadline = asyncio.get_running_loop().time() + ANSWER_S
+        while asyncio.get_running_loop().time() < deadline:
+            started = await self.info()
+            if started and started.pid != old_pid and not (old_pid and ports.listens(old_pid)):
+                return started
+            await asyncio.sleep(_LOOK_S)
+        raise RouterError(
+            "HAProxy was started but does not answer", where=str(self.socket), hint="look at `appliance status`"
+        )
 
     async def _targets(self) -> dict[str, int]:
         try:
@@ -149,8 +174,8 @@ class Haproxy:
     async def _install(self, files: Files) -> None:
         """Puts the files in place unless HAProxy refuses them; the maps cannot be wrong."""
         candidate = self._directory / "candidate.cfg"
-        saved.write(self._directory / ROUTES_MAP, files.routes)
-        saved.write(self._directory / PAGES_MAP, files.pages)
+        for name, text in files.beside.items():
+            saved.write(self._directory / name, text)
         saved.write(candidate, files.config)
         await process.check(self._program, candidate)
         candidate.replace(self.config)

@@ -47,6 +47,12 @@ async def version(program: str) -> str:
     return f"{match[1]}.{match[2]}{match[3] or ''}"
 
 
+async def has_lua(program: str) -> bool:
+    """Whether it was built with Lua, as every distribution's is. Raises RouterError where it cannot be run."""
+    _, output = await _run(program, "-vv")
+    return re.search(r"^Feature list\b.*\+LUA\b", output, re.MULTILINE) is not None
+
+
 async def check(program: str, config: Path) -> None:
     """Raises RouterError with HAProxy's own words if it refuses the configuration."""
     status, output = await _run(program, "-c", "-f", str(config))

@@ -8,25 +8,29 @@ carries the digest as its description.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from importlib import resources
 from pathlib import Path
 
 from appliance.errors import RouterError
-from appliance.router.table import Route, Table, Target
+from appliance.router import rules
+from appliance.router.maps import maps, slot_name, to_text
+from appliance.router.pages import PAGES_MAP, error, pages
+from appliance.router.table import Table, Target
 
-ROUTES_MAP = "routes.map"
-PAGES_MAP = "pages.map"
-_MARK = "x-appliance-page"
 KEEPALIVE_S = 30
 """How long an idle client connection stays open, and so how long a replaced HAProxy may get one more request."""
 
 # An unused server connection is closed well before a server of any kind would close it, so no request meets a
 # connection that is just ending. A server added at run time keeps no connections at all unless told so.
-SERVER_OPTIONS = "pool-purge-delay 250ms pool-max-conn 64"
+SERVER_OPTIONS = "pool-purge-delay 250ms pool-max-conn -1"
+# The first refused connection takes a server out at once, and looks bring it back. A server that nobody asks is looked
+# at seldom: each look is a connection in the queue of a server that may be busy with one request for minutes.
+CHECK = "check inter 2s fastinter 500ms downinter 200ms fall 1 rise 1 observe layer4 error-limit 1 on-error mark-down"
+KNOCKS_SOCKET = "knocks.sock"
+_HOLD = "hold.lua"
 # Unix paths take part in HAProxy's own address syntax, where $, comma and @ have a meaning.
 _PATH = re.compile(r"/[\w/.+~= -]+")
 _SOCKET_PATH_MOST = 97  # bytes; HAProxy needs the rest of the kernel's 108 for a temporary name beside it
@@ -56,15 +60,20 @@ class Door:
     group: str = ""
     threads: int = 2
     connections: int = 4096
+    holds: bool = True
+    """Whether this HAProxy has Lua, and so can hold requests."""
+
+    @property
+    def knocks_socket(self) -> Path:
+        """Where the daemon hears that a route has requests and no server."""
+        return self.admin_socket.with_name(KNOCKS_SOCKET)
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
     config: str
-    routes: str
-    """Map of path to slot."""
-    pages: str
-    """Map of error page by status, side and format."""
+    beside: Mapping[str, str]
+    """Name -> text of the files that the configuration names."""
     digest: str
 
 
@@ -72,11 +81,15 @@ def render(table: Table, door: Door) -> Files:
     """Raises RouterError where a path cannot stand in the configuration."""
     for path in (door.api_socket, door.admin_socket):
         check_socket_path(path)
-    pages = _pages()
-    fixed = _config(Table(capacity=table.capacity), door, "")
-    digest = hashlib.sha256(f"{fixed}\n{pages}".encode()).hexdigest()[:16]
-    routes = "".join(f"{entry_key(route)} {entry_value(slot, route)}\n" for slot, route in table.served())
-    return Files(_config(table, door, digest), routes, pages, digest)
+    fixed = {PAGES_MAP: pages(), _HOLD: hold_program()}
+    parts = (_config(Table(capacity=table.capacity), door, ""), *fixed.values())
+    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    changing = {name: to_text(entries) for name, entries in maps(table).items()}
+    return Files(_config(table, door, digest), fixed | changing, digest)
+
+
+def hold_program() -> str:
+    return resources.files("appliance.router").joinpath(_HOLD).read_text(encoding="utf-8")
 
 
 def check_socket_path(path: Path) -> None:
@@ -95,24 +108,13 @@ def check_socket_path(path: Path) -> None:
         )
 
 
-def entry_key(route: Route) -> str:
-    return route.prefix.removeprefix("/")
-
-
-def entry_value(slot: int, route: Route) -> str:
-    return f"{slot_name(slot)}/strip" if route.strip else slot_name(slot)
-
-
-def slot_name(slot: int) -> str:
-    return f"slot-{slot}"
-
-
 def server_line(target: Target) -> str:
-    return f"127.0.0.1:{target.port} {SERVER_OPTIONS}"
+    return f"{target.address}:{target.port} {SERVER_OPTIONS} {CHECK}"
 
 
 def _config(table: Table, door: Door, digest: str) -> str:
-    return "\n".join((*_global(door, digest), *_DEFAULTS, *_frontend(door), *_backends(table, door), ""))
+    sections = (_global(door, digest), _ring(), _DEFAULTS, _frontend(door), _backends(table, door))
+    return "\n".join((*(line for section in sections for line in section), ""))
 
 
 def _global(door: Door, digest: str) -> Iterator[str]:
@@ -128,14 +130,29 @@ def _global(door: Door, digest: str) -> Iterator[str]:
     yield f"  maxconn {door.connections}"
     yield "  tune.bufsize 32768"
     yield "  hard-stop-after 24h"
+    if door.holds:
+        yield f"  setenv APPLIANCE_KNOCKS '{door.knocks_socket}'"
+        yield f"  lua-load {_HOLD}"
     # No chroot: the daemon's socket must stay in reach.
     if door.user:
         yield f"  user {door.user}"
         yield f"  group {door.group}"
 
 
+def _ring() -> Iterator[str]:
+    """Records wait here for the daemon: some 60,000, then the oldest are lost.
+
+    It reads them on the admin socket. A ring that has a server connects again at once, for ever, where that refuses,
+    and takes a third of a processor for it.
+    """
+    yield f"ring {rules.RECORDS}"
+    yield "  format raw"
+    yield "  size 4194304"
+    yield "  maxlen 512"
+
+
 _DEFAULTS = (
-    "defaults",
+    "defaults base",
     "  mode http",
     "  timeout connect 5s",
     "  timeout client 600s",
@@ -154,79 +171,27 @@ _DEFAULTS = (
     "  balance leastconn",
     "  retries 3",
     "  option redispatch 1",
-    "  retry-on conn-failure",  # a request that was sent is never sent again
-    *(
-        f"  http-error status {status} content-type application/problem+json"
-        f" lf-string '%[str({status}),concat(-,txn.side),concat(-,txn.format),map({PAGES_MAP})]'"
-        f" hdr cache-control no-store hdr {_MARK} %[var(txn.format)]" + (" hdr retry-after 2" if status == 503 else "")
-        for status in (502, 503, 504)
-    ),
+    "  retry-on conn-failure empty-response",  # a rule keeps this from whatever changes something
+    *(f"  {error(status)}" for status in (502, 503, 504)),
 )
 
 
 def _frontend(door: Door) -> Iterator[str]:
-    yield "frontend door"
+    yield "frontend door from base"
     first, *others = door.binds
     yield f"  bind {first}"
     yield from (f"  bind {bind} maxconn {max(1, door.connections // 2)}" for bind in others)
-    yield from (f"  {rule}" for rule in _RULES)
-
-
-_RULES = (
-    f"http-request set-var(txn.entry) path,field(2,/,2),map({ROUTES_MAP})",
-    "http-request set-var(txn.slot) var(txn.entry),field(1,/)",
-    "http-request set-var(txn.side) str(daemon)",
-    "http-request set-var(txn.side) str(server) if { var(txn.slot) -m found }",
-    "http-request set-var(txn.format) str(json)",
-    "http-request set-var(txn.format) str(html) if { req.hdr(accept) -m sub -i text/html }",
-    "http-request del-header '^(x[-_]forwarded[-_].*|forwarded|x[-_]real[-_]ip)$' -m reg",
-    "http-request set-header X-Forwarded-For %[src]",
-    "http-request set-header X-Forwarded-Proto http",
-    "http-request set-header X-Forwarded-Host %[req.hdr(host)] if { req.hdr(host) -m found }",
-    "http-request set-header X-Forwarded-Prefix /%[path,field(2,/,2)] if { var(txn.slot) -m found }",
-    "http-request replace-path '^/[^/]+/[^/]+$' / if { var(txn.entry) -m end /strip }",
-    r"http-request replace-path '^/[^/]+/[^/]+(/.*)$' '\1' if { var(txn.entry) -m end /strip }",
-    f"http-response del-header {_MARK}",  # a server may not pass for HAProxy's own page
-    f"http-after-response set-header content-type 'text/html; charset=utf-8' if {{ res.hdr({_MARK}) -m str html }}",
-    f"http-after-response del-header {_MARK}",
-    "use_backend %[var(txn.slot)] if { var(txn.slot) -m found }",
-    "default_backend daemon",
-)
+    yield from (f"  {rule}" for rule in rules.FRONTEND)
 
 
 def _backends(table: Table, door: Door) -> Iterator[str]:
-    yield "backend daemon"
+    yield "backend daemon from base"
     yield f"  server daemon 'unix@{door.api_socket}' {SERVER_OPTIONS}"
+    yield from rules.tables()
+    yield "defaults slots from base"
+    yield from (f"  {rule}" for rule in rules.slots(lua=door.holds))
     served = dict(table.served())
     for slot in range(table.capacity):
-        yield f"backend {slot_name(slot)}"
+        yield f"backend {slot_name(slot)} from slots"
         for target in served[slot].targets if slot in served else ():
             yield f"  server {target.id} {server_line(target)}"
-
-
-_SIDES = {
-    "daemon": ("daemon_down", "The appliance's daemon does not answer.", "start it with `appliance serve`"),
-    "server": ("unavailable", "The server behind this path does not answer.", "`appliance logs` shows what it said"),
-}
-_TITLES = {502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout"}
-
-
-def _pages() -> str:
-    """One line a page: HAProxy picks it by key and sends the rest of the line."""
-    lines = []
-    for status, title in _TITLES.items():
-        for side, (code, detail, hint) in _SIDES.items():
-            problem = {"type": "about:blank", "title": title, "status": status, "code": code}
-            problem |= {"detail": detail, "hint": hint}
-            lines.append(f"{status}-{side}-json {json.dumps(problem)}")
-            lines.append(f"{status}-{side}-html {_html(title, detail, hint)}")
-    return "\n".join((*lines, ""))
-
-
-def _html(title: str, detail: str, hint: str) -> str:
-    return (
-        '<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="2">'
-        f"<title>{escape(title)}</title>"
-        '<body style="font:16px system-ui;max-width:36em;margin:4em auto">'
-        f"<h1>{escape(detail)}</h1><p>Next: {escape(hint)}. This page reloads by itself.</p>"
-    )

@@ -9,13 +9,16 @@ import asyncio
 import logging
 import os
 import resource
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 from appliance.errors import ApplianceError, RouterError
-from appliance.router import account, listen, ports, process
+from appliance.router import account, knocks, listen, ports, process
 from appliance.router.haproxy import Haproxy
+from appliance.router.hearing import listening
+from appliance.router.meters import Meter
 from appliance.router.render import Bind, Door
+from appliance.router.requests import Records, Request
 from appliance.router.runtime import Gone
 from appliance.router.saved import Saved
 from appliance.router.sync import leaving
@@ -26,7 +29,8 @@ log = logging.getLogger(__name__)
 TEND_S = 5.0
 """Seconds between two looks of `watch`; a death is noticed at once."""
 _STEADY_S = 30.0
-_CONNECTIONS = 4096
+CONNECTIONS = 20_000
+_QUIET_LOOK_S = 0.1
 
 
 def backoff(deaths: int) -> float:
@@ -39,7 +43,10 @@ class Router:
 
     `extra_binds` are further `ADDRESS:PORT`s, such as the containers' gateway; None: those of the last time. One that
     is not there is left out, told in `status().message`, and added by `watch` when it appears. `on_problem` hears
-    what `watch` meets.
+    what `watch` meets. `connections` is the most that clients have open; fewer where the machine allows fewer files.
+
+    `on_knock`, which may be set at any time, is called with the prefix of a route that holds requests, about once a
+    second as long as it does, while `watch` runs.
     """
 
     def __init__(
@@ -52,12 +59,15 @@ class Router:
         api_socket: Path,
         extra_binds: Sequence[str] | None = None,
         on_problem: Callable[[str], None] | None = None,
+        connections: int = CONNECTIONS,
     ) -> None:
+        self.on_knock: Callable[[str], None] | None = None
         self._haproxy = Haproxy(directory.absolute(), haproxy)
         self._host, self._port = host, port
         self._api_socket = api_socket.absolute()
         self._extra = None if extra_binds is None else _parse(extra_binds)
         self._on_problem = on_problem
+        self._connections = connections
         self._lock = asyncio.Lock()
         self._table = Table()
         self._door: Door | None = None
@@ -65,6 +75,11 @@ class Router:
         self._notes: dict[str, str] = {}
         self._tried = float("-inf")
         self._deaths = 0
+
+    @property
+    def can_hold(self) -> bool:
+        """Whether routes with `hold` hold; known after `start`."""
+        return self._haproxy.holds
 
     async def start(self) -> None:
         """Raises RouterError with the next step: no HAProxy, too old, the port in use and by whom."""
@@ -80,8 +95,10 @@ class Router:
     async def set_route(self, route: Route) -> None:
         """Declares a route. Targets it no longer names get no more requests and finish what they have."""
         route = check_route(route)
+        if self._table.grows(route):
+            await self._nobody_held()
         async with self._lock:
-            fresh = route.targets and route.prefix not in self._table.slots
+            fresh = route.needs_slot and route.prefix not in self._table.slots
             await self._change(self._table.put(route, await self._occupied() if fresh else ()))
 
     async def drop_route(self, prefix: str) -> None:
@@ -104,8 +121,10 @@ class Router:
         return await self._drained(target_id, port, deadline_s)
 
     async def set_binds(self, extra_binds: Sequence[str]) -> None:
-        """The same meaning as in the constructor. Requests in flight do not notice."""
+        """The same meaning as in the constructor. Requests in flight do not notice; whoever is held is waited for."""
         wanted = _parse(extra_binds)
+        if wanted != self._extra:
+            await self._nobody_held()
         async with self._lock:
             self._extra = wanted
             if self._door is not None:
@@ -121,6 +140,8 @@ class Router:
         else:
             messages += [] if info else ["the front door does not run"]
         messages += [f"the front door does not listen on {bind}: {place}" for bind, place in self._missing.items()]
+        if info and not self.can_hold and any(route.hold for route in self._table.routes.values()):
+            messages.append("requests are not held while no replica is ready: this HAProxy has no Lua")
         messages += self._notes.values()
         return RouterStatus(
             running=info is not None,
@@ -129,6 +150,29 @@ class Router:
             routes=tuple(self._table.routes.values()),
             message="; ".join(messages),
         )
+
+    async def meters(self) -> Mapping[str, Meter]:
+        """What each route does now, by prefix; empty while no HAProxy runs. Raises RouterError where it is silent."""
+        found = await self._haproxy.meters(self._table)
+        return {prefix: found.get(prefix, Meter()) for prefix in self._table.routes} if found is not None else {}
+
+    async def records(self) -> AsyncIterator[list[Request]]:
+        """Every request of every route, in batches, about as they end; for ever. One reader at a time.
+
+        A batch counts as told when the next is asked for. While nobody reads, HAProxy keeps some 60,000 and then loses
+        the oldest; a reader that was killed may be told the last second again.
+        """
+        records = Records(self._is_route, self._haproxy.heard_file)
+        tail = asyncio.create_task(records.follow(self._haproxy.socket, lambda: self._haproxy.pid))
+        try:
+            while True:
+                batch = await records.next()
+                yield batch
+                records.told(batch)
+        finally:
+            tail.cancel()
+            await asyncio.gather(tail, return_exceptions=True)
+            records.close()
 
     async def stop(self) -> None:
         """Ends HAProxy and every request in it. The table stays for the next start."""
@@ -139,15 +183,16 @@ class Router:
     async def watch(self) -> None:
         """Restarts HAProxy when it has died, adds addresses that appear, deletes servers that are done.
 
-        Until cancelled. It works between `start` and `stop`.
+        Until cancelled. It works between `start` and `stop`. Raises RouterError where knocks cannot be heard.
         """
-        while True:
-            await self._pause()
-            try:
-                async with self._lock:
-                    await self._tend()
-            except (ApplianceError, OSError) as error:
-                self._say("watch", f"the front door cannot be put right: {error}")
+        async with listening(self._haproxy.knocks_socket, self._hear_knocks):
+            while True:
+                await self._pause()
+                try:
+                    async with self._lock:
+                        await self._tend()
+                except (ApplianceError, OSError) as error:
+                    self._say("watch", f"the front door cannot be put right: {error}")
 
     # Changes; the lock is held
 
@@ -186,7 +231,8 @@ class Router:
             user=chosen.user,
             group=chosen.group,
             threads=min(4, os.cpu_count() or 1),
-            connections=_connections(),
+            connections=_connections(self._connections),
+            holds=self._haproxy.holds,
         )
         await self._haproxy.serve(self._table, self._door)
         self._missing = dict(listening.missing)
@@ -197,6 +243,33 @@ class Router:
             return {server.slot for server in (await self._haproxy.observe()).servers}
         except Gone:
             return set()
+
+    # Holding
+
+    def _is_route(self, prefix: str) -> bool:
+        return prefix in self._table.routes
+
+    async def _hear_knocks(self, reader: asyncio.StreamReader) -> None:
+        await knocks.listen(reader, self._is_route, self._knocked)
+
+    def _knocked(self, prefix: str) -> None:
+        if self.on_knock is not None:
+            self.on_knock(prefix)
+
+    async def _nobody_held(self) -> None:
+        """Before HAProxy is replaced: whoever is held in the former one would never hear of a new server.
+
+        At most the longest hold. Without the lock: those who are waited for are set free by other changes.
+        """
+        longest = max((route.hold.seconds for route in self._table.routes.values() if route.hold), default=0.0)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + longest
+        while await self._held() and loop.time() < deadline:  # noqa: ASYNC110  HAProxy has nothing to wait on
+            await asyncio.sleep(_QUIET_LOOK_S)
+
+    async def _held(self) -> int:
+        found = await self._haproxy.meters(self._table)
+        return sum(meter.held for meter in (found or {}).values())
 
     # Draining
 
@@ -255,7 +328,7 @@ class Router:
         if await self._haproxy.info() is None:
             self._say("death", f"HAProxy (pid {self._haproxy.pid}) has ended; starting it again")
             await self._bring_up()
-        elif any(ports.probe(bind) is ports.Place.FREE for bind in self._missing):
+        elif any(ports.probe(bind) is ports.Place.FREE for bind in self._missing) and not await self._held():
             await self._bring_up()
         await self._sweep()
         for topic in ("death", "watch"):
@@ -281,7 +354,7 @@ def _parse(binds: Sequence[str]) -> tuple[Bind, ...]:
     return tuple(ports.parse_bind(text) for text in binds)
 
 
-def _connections() -> int:
-    """Client connections, each of which takes up to three open files."""
+def _connections(wanted: int) -> int:
+    """Client connections, each of which takes a second open file for its server."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _CONNECTIONS if hard == resource.RLIM_INFINITY else max(64, min(_CONNECTIONS, (hard - 256) // 3))
+    return wanted if hard == resource.RLIM_INFINITY else max(64, min(wanted, (hard - 1024) // 2))

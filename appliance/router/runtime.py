@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import RouterError
-from appliance.router.render import ROUTES_MAP
+from appliance.router.maps import MAPS, slot_name
 from appliance.router.sync import Observed, Server
 
 log = logging.getLogger(__name__)
@@ -79,8 +79,13 @@ class Runtime:
         return parse_info(text)
 
     async def observe(self) -> Observed:
-        text = await self.ask("show stat -1 4 -1", f"show map {ROUTES_MAP}")
-        return Observed(parse_servers(text), parse_map(text))
+        servers = parse_servers(await self.ask("show stat -1 4 -1"))
+        return Observed(servers, {name: parse_map(await self.ask(f"show map {name}")) for name in MAPS})
+
+    async def figures(self, slots: Sequence[int]) -> str:
+        """`show stat` of these slots and their servers, one after the other, each with its line of columns."""
+        asked = [f"show stat {slot_name(slot)} 6 -1" for slot in slots]
+        return "\n".join([await self.ask(*asked[at : at + _BATCH]) for at in range(0, len(asked), _BATCH)])
 
     async def run(self, commands: Sequence[str]) -> None:
         """In order. A refusal is not an error here: whether the commands had their effect is observed."""
@@ -110,6 +115,7 @@ def parse_servers(text: str) -> list[Server]:
             Server(
                 slot=int(slot[1]),
                 id=row[places["svname"]],
+                address=row[places["addr"]].rpartition(":")[0],
                 port=int(row[places["addr"]].rpartition(":")[2] or 0),
                 state=_state(row[places["status"]]),
                 sessions=int(row[places["scur"]] or 0),
@@ -120,7 +126,8 @@ def parse_servers(text: str) -> list[Server]:
 
 
 def _state(status: str) -> str:
-    words = {"MAINT": "maint", "DRAIN": "drain"}
+    """Of words such as `UP`, `DOWN 1/2`, `MAINT (resolution)` and `no check`."""
+    words = {"MAINT": "maint", "DRAIN": "drain", "DOWN": "down", "no": "unchecked"}
     return words.get(status.split(" ")[0], "ready")
 
 

@@ -6,15 +6,17 @@ import errno
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from appliance.errors import ApplianceError, NoSpace, RouterError, UsageError
 from appliance.router.ports import parse_bind
 from appliance.router.render import Bind
-from appliance.router.table import Route, Table, Target, check_route
+from appliance.router.table import SLOTS, Access, Hold, Limits, Route, Table, Target, check_route
 
-_VERSION = 1
+_VERSION = 2
+"""1 knew neither addresses of targets nor hold, access and limits, and kept 64 slots."""
 
 
 class Damaged(Exception):
@@ -52,14 +54,7 @@ def cannot_write(path: Path, error: OSError) -> ApplianceError:
 
 def to_json(saved: Saved, boot: str) -> str:
     """`boot` names the boot of the machine: ports of an earlier one mean nothing."""
-    routes = [
-        {
-            "prefix": route.prefix,
-            "strip": route.strip,
-            "targets": [{"id": target.id, "port": target.port} for target in route.targets],
-        }
-        for route in saved.table.routes.values()
-    ]
+    routes = [_route_document(route) for route in saved.table.routes.values()]
     document = {
         "version": _VERSION,
         "boot": boot,
@@ -69,6 +64,17 @@ def to_json(saved: Saved, boot: str) -> str:
         "routes": routes,
     }
     return json.dumps(document)
+
+
+def _route_document(route: Route) -> dict[str, object]:
+    return {
+        "prefix": route.prefix,
+        "strip": route.strip,
+        "targets": [asdict(target) for target in route.targets],
+        "hold": asdict(route.hold) if route.hold else None,
+        "access": {"kind": route.access.kind, "sums": sorted(route.access.sums)} if route.access else None,
+        "limits": asdict(route.limits),
+    }
 
 
 def load(path: Path, boot: str) -> Saved:
@@ -86,21 +92,33 @@ def load(path: Path, boot: str) -> Saved:
         raise Damaged(f"{type(error).__name__}: {error}") from error
 
 
-def _table(document: dict[str, object]) -> Table:
+def _table(document: dict[str, Any]) -> Table:
     routes, slots, capacity = document["routes"], document["slots"], document["capacity"]
     if not isinstance(routes, list) or not isinstance(slots, dict) or type(capacity) is not int:
         raise ValueError("not a route table")
-    found = {}
-    for item in routes:
-        targets = tuple(Target(target["id"], target["port"]) for target in item["targets"])
-        route = check_route(Route(item["prefix"], targets, item["strip"]))
-        found[route.prefix] = route
-    with_targets = {prefix for prefix, route in found.items() if route.targets}
+    found = {route.prefix: route for route in map(_route, routes)}
+    with_slot = {prefix for prefix, route in found.items() if route.needs_slot}
     numbers = list(slots.values())
     in_range = all(type(number) is int and 0 <= number < capacity for number in numbers)
-    if set(slots) != with_targets or len(set(numbers)) != len(numbers) or not in_range:
+    if set(slots) != with_slot or len(set(numbers)) != len(numbers) or not in_range:
         raise ValueError("routes and slots do not fit together")
+    if document.get("version", 1) == 1:
+        capacity = max(capacity, SLOTS)
     return Table(found, dict(slots), capacity)
+
+
+def _route(item: dict[str, Any]) -> Route:
+    hold, access, limits = item.get("hold"), item.get("access"), item.get("limits")
+    return check_route(
+        Route(
+            item["prefix"],
+            tuple(Target(**target) for target in item["targets"]),
+            item["strip"],
+            hold=Hold(**hold) if hold is not None else None,
+            access=Access(access["kind"], frozenset(access["sums"])) if access is not None else None,
+            limits=Limits(**limits) if limits is not None else Limits(),
+        )
+    )
 
 
 def this_boot() -> str:

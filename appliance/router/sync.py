@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from appliance.router.render import ROUTES_MAP, entry_key, entry_value, server_line, slot_name
+from appliance.router.maps import KEYS_MAP, MAPS, ROUTES_MAP, Maps, maps, slot_name
+from appliance.router.render import server_line
 from appliance.router.table import Table
 
 
@@ -15,9 +16,10 @@ class Server:
 
     slot: int
     id: str
+    address: str
     port: int
     state: str
-    """ready, drain or maint."""
+    """ready, unchecked (ready, but nobody looks whether it lives), down (the look's verdict), drain or maint."""
     sessions: int
     """Requests and websockets in flight."""
     queued: int
@@ -34,13 +36,25 @@ class Server:
 @dataclass(frozen=True, slots=True)
 class Observed:
     servers: Sequence[Server] = ()
-    entries: Mapping[str, str] = field(default_factory=dict)
-    """The map in memory: path to slot."""
+    entries: Maps = field(default_factory=dict)
+    """The maps in memory."""
 
 
 def plan(table: Table, observed: Observed) -> list[str]:
-    """Commands in an order that leaves no gap: servers before the path that leads to them, old servers last."""
-    return [*_arrivals(table, observed), *_entries(table, observed), *_departures(table, observed)]
+    """Commands in an order that leaves no gap: servers before the path that leads to them, old servers last.
+
+    Whoever may ask is known before a route asks for it, and forgotten after.
+    """
+    wanted = maps(table)
+    there = {name: observed.entries.get(name, {}) for name in MAPS}
+    return [
+        *_arrivals(table, observed),
+        *_added(KEYS_MAP, wanted, there),
+        *_gone(ROUTES_MAP, wanted, there),
+        *_added(ROUTES_MAP, wanted, there),
+        *_gone(KEYS_MAP, wanted, there),
+        *_departures(table, observed),
+    ]
 
 
 def leaving(table: Table, observed: Observed) -> list[Server]:
@@ -63,27 +77,38 @@ def _arrivals(table: Table, observed: Observed) -> list[str]:
             server = there.get(name)
             if server is None:
                 commands.append(f"add server {name} {server_line(target)}")
-            elif server.port != target.port:
-                commands.append(f"set server {name} addr 127.0.0.1 port {target.port}")
-            if server is None or server.state != "ready":
+            elif (server.address, server.port) != (target.address, target.port):
+                commands.append(f"set server {name} addr {target.address} port {target.port}")
+            if server is None or server.state in ("maint", "unchecked"):
+                commands.append(f"enable health {name}")  # one that is added is not looked at until told
+            if server is None or server.state in ("maint", "drain"):
                 commands.append(f"set server {name} state ready")
     return commands
 
 
-def _entries(table: Table, observed: Observed) -> list[str]:
-    wanted = {entry_key(route): entry_value(slot, route) for slot, route in table.served()}
-    commands = [f"del map {ROUTES_MAP} {key}" for key in observed.entries if key not in wanted]
-    for key, value in wanted.items():
-        if key not in observed.entries:
-            commands.append(f"add map {ROUTES_MAP} {key} {value}")
-        elif observed.entries[key] != value:
-            commands.append(f"set map {ROUTES_MAP} {key} {value}")
+def _added(name: str, wanted: Maps, there: Maps) -> list[str]:
+    commands = []
+    for key, value in wanted[name].items():
+        if key not in there[name]:
+            commands.append(f"add map {name} {key} {value}")
+        elif there[name][key] != value:
+            commands.append(f"set map {name} {key} {value}")
     return commands
 
 
+def _gone(name: str, wanted: Maps, there: Maps) -> list[str]:
+    return [f"del map {name} {key}" for key in there[name] if key not in wanted[name]]
+
+
 def _departures(table: Table, observed: Observed) -> list[str]:
-    # A server still in maintenance is either being added or being deleted: it takes no requests as it is.
-    return [f"set server {server.name} state drain" for server in leaving(table, observed) if server.state == "ready"]
+    # A server in maintenance is either being added or being deleted: it takes no requests as it is. One that is down
+    # says nothing of whether it drains, so it goes there at once; what it still has goes on.
+    ways = {"ready": "drain", "unchecked": "drain", "down": "maint"}
+    return [
+        f"set server {server.name} state {ways[server.state]}"
+        for server in leaving(table, observed)
+        if server.state in ways
+    ]
 
 
 def _wanted(table: Table) -> set[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,12 +11,17 @@ from typing import Literal, TypeVar
 
 from appliance.errors import UsageError
 
-SLOTS = 64
+SLOTS = 256
 """Backends declared in advance: a route gets one without a reload. Doubled when they run out."""
+WINDOWS_S = (1, 10, 60, 3600)
+"""Over which requests are counted. A limit over another time is brought to the longest of these that is not longer."""
 
 _Item = TypeVar("_Item")
 _PREFIX = re.compile(r"/(?:notebooks|deployments)/[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_SUM = re.compile(r"[0-9A-F]{64}")
+_MOST_S = 86_400.0
+_MOST = 1 << 50
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -70,6 +77,11 @@ class Route:
     access: Access | None = None
     limits: Limits = Limits()
 
+    @property
+    def needs_slot(self) -> bool:
+        """Whether HAProxy answers or holds its requests; else the daemon does."""
+        return bool(self.targets) or self.hold is not None
+
 
 @dataclass(frozen=True, slots=True)
 class RouterStatus:
@@ -88,19 +100,53 @@ def check_route(route: Route) -> Route:
     """The route, unless its words could not stand in a configuration. Raises UsageError."""
     check_prefix(route.prefix)
     for target in route.targets:
-        if not _TARGET.fullmatch(target.id):
-            raise UsageError(
-                f"{target.id!r} cannot name a server",
-                where=route.prefix,
-                hint="use letters, digits, dot, dash and underscore, at most 63 of them",
-            )
-        if type(target.port) is not int or not 0 < target.port < 65536:
-            raise UsageError(
-                f"{target.port!r} is not a TCP port", where=route.prefix, hint="a port is a number from 1 to 65535"
-            )
+        _check_target(route.prefix, target)
     if len({target.id for target in route.targets}) < len(route.targets):
         raise UsageError("two servers have the same id", where=route.prefix, hint="give each server its own id")
+    if route.hold is not None:
+        _check_number(route.prefix, "hold", route.hold.seconds, _MOST_S)
+        _check_whole(route.prefix, "most held", route.hold.most, least=1)
+    if route.access is not None:
+        _check_access(route.prefix, route.access)
+    limits = route.limits
+    _check_whole(route.prefix, "requests", limits.requests)
+    _check_whole(route.prefix, "body", limits.body)
+    _check_number(route.prefix, "window", limits.window_s, _MOST_S)
+    if limits.timeout_s is not None:
+        _check_number(route.prefix, "timeout", limits.timeout_s, _MOST_S)
     return replace(route, targets=tuple(route.targets), strip=bool(route.strip))
+
+
+def _check_target(prefix: str, target: Target) -> None:
+    if not _TARGET.fullmatch(target.id):
+        raise UsageError(
+            f"{target.id!r} cannot name a server",
+            where=prefix,
+            hint="use letters, digits, dot, dash and underscore, at most 63 of them",
+        )
+    if type(target.port) is not int or not 0 < target.port < 65536:
+        raise UsageError(f"{target.port!r} is not a TCP port", where=prefix, hint="a port is a number from 1 to 65535")
+    try:
+        ipaddress.IPv4Address(str(target.address))
+    except ValueError:
+        raise UsageError(f"{target.address!r} is not an IPv4 address", where=prefix, hint="such as 127.0.0.1") from None
+
+
+def _check_access(prefix: str, access: Access) -> None:
+    if access.kind not in ("basic", "key") or not all(_SUM.fullmatch(one) for one in access.sums):
+        raise UsageError(
+            "these are no sums of headers", where=prefix, hint="a sum is a SHA-256 of 64 upper-case hexadecimal digits"
+        )
+
+
+def _check_number(prefix: str, name: str, value: float, most: float) -> None:
+    if type(value) not in (int, float) or not math.isfinite(value) or not 0 < value <= most:
+        raise UsageError(f"{name} cannot be {value!r} seconds", where=prefix, hint=f"above 0, at most {most:.0f}")
+
+
+def _check_whole(prefix: str, name: str, value: int, least: int = 0) -> None:
+    if type(value) is not int or not least <= value <= _MOST:
+        raise UsageError(f"{name} cannot be {value!r}", where=prefix, hint=f"a whole number from {least}")
 
 
 def check_prefix(prefix: str) -> str:
@@ -114,7 +160,7 @@ def check_prefix(prefix: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """All routes, and the slot of each that has targets. Values: a change makes another table."""
+    """All routes, and the slot of each that has targets or holds. Values: a change makes another table."""
 
     routes: Mapping[str, Route] = field(default_factory=dict)
     slots: Mapping[str, int] = field(default_factory=dict)
@@ -123,7 +169,7 @@ class Table:
     def put(self, route: Route, occupied: Collection[int] = ()) -> Table:
         """With this route. `occupied` are slots whose former servers still finish requests: not given out."""
         routes = {**self.routes, route.prefix: route}
-        if not route.targets:
+        if not route.needs_slot:
             return replace(self, routes=routes, slots=_without(self.slots, route.prefix))
         if route.prefix in self.slots:
             return replace(self, routes=routes)
@@ -133,6 +179,10 @@ class Table:
         while capacity <= slot:
             capacity *= 2
         return Table(routes, {**self.slots, route.prefix: slot}, capacity)
+
+    def grows(self, route: Route, occupied: Collection[int] = ()) -> bool:
+        """Whether this route needs more slots than HAProxy has now."""
+        return self.put(route, occupied).capacity != self.capacity
 
     def drop(self, prefix: str) -> Table:
         return replace(self, routes=_without(self.routes, prefix), slots=_without(self.slots, prefix))
@@ -147,7 +197,7 @@ class Table:
         return self.put(replace(route, targets=tuple(target for target in route.targets if target.id != target_id)))
 
     def served(self) -> list[tuple[int, Route]]:
-        """Slot and route of everything that has targets, by slot."""
+        """Slot and route of everything that HAProxy answers or holds, by slot."""
         return [(slot, self.routes[prefix]) for prefix, slot in sorted(self.slots.items(), key=lambda item: item[1])]
 
 

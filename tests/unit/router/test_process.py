@@ -46,6 +46,19 @@ def program(path: Path, says: str, status: int = 0) -> str:
     return str(path)
 
 
+@pytest.mark.parametrize(
+    ("says", "lua"),
+    [
+        ("HAProxy version 2.6.12\nFeature list : -51DEGREES +LUA +MATH", True),
+        ("HAProxy version 2.6.12\nFeature list : -51DEGREES -LUA +MATH", False),
+        ("HAProxy version 2.6.12\nBuilt with +LUA in mind\nFeature list : +LUAX", False),
+        ("", False),
+    ],
+)
+async def test_whether_it_has_lua(tmp_path: Path, says: str, lua: bool) -> None:
+    assert await process.has_lua(program(tmp_path / "p", says)) is lua
+
+
 def test_a_missing_program_tells_the_next_step() -> None:
     with pytest.raises(RouterError, match="not installed") as caught:
         process.find("/nowhere/haproxy")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.errors import RouterError, UsageError
+from appliance.router.maps import KEYS_MAP, MAPS, ROUTES_MAP
+from appliance.router.pages import PAGES_MAP
 from appliance.router.render import Bind, Door, render
 from appliance.router.table import Route, Table, Target, check_route
 from tests.unit.router import strategies
@@ -23,13 +26,14 @@ DOOR = Door(
 def test_the_files_of_one_route() -> None:
     table = Table(capacity=2).put(Route("/deployments/x", (Target("r1", 4001), Target("r2", 4002)), strip=True))
     files = render(table, DOOR)
-    assert files.routes == "deployments/x slot-0/strip\n"
+    assert files.beside[ROUTES_MAP] == "deployments/x slot-0/s/0/0/1/0/0\n"
+    assert files.beside[KEYS_MAP] == ""
     tail = files.config[files.config.index("backend slot-0") :].splitlines()
     assert [line.split(" pool")[0].strip() for line in tail] == [
-        "backend slot-0",
+        "backend slot-0 from slots",
         "server r1 127.0.0.1:4001",
         "server r2 127.0.0.1:4002",
-        "backend slot-1",
+        "backend slot-1 from slots",
     ]
 
 
@@ -49,17 +53,35 @@ def test_an_ipv6_address_is_written_in_brackets() -> None:
     assert "  bind [::1]:7070\n" in render(Table(), replace(DOOR, binds=(Bind("::1", 7070),))).config
 
 
-def test_a_request_that_was_sent_is_never_repeated() -> None:
-    assert "  retry-on conn-failure\n" in render(Table(), DOOR).config
+def test_only_a_request_that_changes_nothing_is_sent_again() -> None:
+    config = render(Table(), DOOR).config
+    assert "  retry-on conn-failure empty-response\n" in config
+    assert "  http-request disable-l7-retry unless { method GET HEAD OPTIONS }\n" in config
+
+
+def test_a_haproxy_without_lua_is_asked_for_none() -> None:
+    assert "lua" in render(Table(), DOOR).config
+    assert "lua" not in render(Table(), replace(DOOR, holds=False)).config
 
 
 def test_every_page_is_one_line_and_every_problem_is_json() -> None:
-    pages = dict(line.split(" ", 1) for line in render(Table(), DOOR).pages.splitlines())
-    assert len(pages) == 12
-    problem = json.loads(pages["503-daemon-json"])
-    assert (problem["status"], problem["code"]) == (503, "daemon_down")
-    assert json.loads(pages["502-server-json"])["status"] == 502
-    assert 'http-equiv="refresh"' in pages["503-daemon-html"]
+    pages = dict(line.split(" ", 1) for line in render(Table(), DOOR).beside[PAGES_MAP].splitlines())
+    problems = {key: json.loads(text) for key, text in pages.items() if key.endswith("-json")}
+    assert len(pages) == 2 * len(problems) == 24
+    assert all(problem["status"] == int(key[:3]) and problem["hint"] for key, problem in problems.items())
+    assert problems["503-daemon-json"]["code"] == "daemon_down"
+    assert 'http-equiv="refresh"' in pages["502-server-html"]
+    assert 'http-equiv="refresh"' not in pages["401-access-html"]
+
+
+def test_every_page_that_a_rule_names_is_there() -> None:
+    files = render(Table(), DOOR)
+    pages = {line.split(" ", 1)[0] for line in files.beside[PAGES_MAP].splitlines()}
+    refusals = re.findall(r"return status (\d+) .*?str\((\d+-\w+)\)", files.config)
+    assert len(refusals) > 6
+    for status, key in refusals:
+        assert key.startswith(status)
+        assert {f"{key}-json", f"{key}-html"} <= pages
 
 
 @pytest.mark.parametrize(
@@ -86,7 +108,8 @@ def test_routes_change_servers_and_nothing_else(table: Table) -> None:
     rest = [line for line in files.config.splitlines() if line not in set(servers)]
     assert rest == empty.config.splitlines()
     assert len(servers) == expected
-    assert len(files.routes.splitlines()) == len(table.slots)
+    assert len(files.beside[ROUTES_MAP].splitlines()) == len(table.slots)
+    assert all(len(line.split(" ")) == 2 for name in MAPS for line in files.beside[name].splitlines())
 
 
 @given(st.text(), st.text(), st.integers())
@@ -98,7 +121,7 @@ def test_foreign_text_is_refused_or_harmless(name: str, identity: str, port: int
         return
     files = render(Table().put(route), DOOR)
     assert files.config.count("\n") == empty + 1
-    assert files.routes == f"notebooks/{name} slot-0\n"
+    assert files.beside[ROUTES_MAP] == f"notebooks/{name} slot-0/-/0/0/1/0/0\n"
 
 
 @pytest.mark.parametrize(
@@ -109,9 +132,10 @@ def test_foreign_text_is_refused_or_harmless(name: str, identity: str, port: int
         {"threads": 3},
         {"connections": 100},
         {"user": "haproxy", "group": "haproxy"},
+        {"holds": False},
     ],
 )
 def test_the_digest_tells_another_door(change: dict[str, object]) -> None:
     other = replace(DOOR, **change)  # type: ignore[arg-type]
     assert render(Table(), other).digest != render(Table(), DOOR).digest
-    assert render(Table(capacity=128), DOOR).digest != render(Table(), DOOR).digest
+    assert render(Table(capacity=512), DOOR).digest != render(Table(), DOOR).digest

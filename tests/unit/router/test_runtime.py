@@ -20,6 +20,8 @@ Stopping: 0
 STAT = """# pxname,svname,qcur,scur,status,addr,
 daemon,daemon,0,0,no check,unix,
 slot-0,x,0,2,no check,127.0.0.1:7901,
+slot-0,u,0,0,UP,172.18.0.2:7904,
+slot-0,d,0,0,DOWN 1/2,127.0.0.1:7905,
 slot-3,y.1,1,0,DRAIN,127.0.0.1:7902,
 slot-3,z,,,MAINT (resolution),127.0.0.1:7903,
 """
@@ -53,9 +55,11 @@ def test_info_is_read() -> None:
 
 def test_servers_of_the_slots_are_read_and_no_others() -> None:
     assert parse_servers(STAT) == [
-        Server(0, "x", 7901, "ready", 2, 0),
-        Server(3, "y.1", 7902, "drain", 0, 1),
-        Server(3, "z", 7903, "maint", 0, 0),
+        Server(0, "x", "127.0.0.1", 7901, "unchecked", 2, 0),
+        Server(0, "u", "172.18.0.2", 7904, "ready", 0, 0),
+        Server(0, "d", "127.0.0.1", 7905, "down", 0, 0),
+        Server(3, "y.1", "127.0.0.1", 7902, "drain", 0, 1),
+        Server(3, "z", "127.0.0.1", 7903, "maint", 0, 0),
     ]
     assert parse_servers("") == []
 
@@ -64,12 +68,6 @@ def test_the_map_is_read() -> None:
     text = "0x5629e86fc830 notebooks/a slot-0\n0x5629e86fc8c0 deployments/x slot-1/strip\n"
     assert parse_map(text) == {"notebooks/a": "slot-0", "deployments/x": "slot-1/strip"}
     assert parse_map("Unknown map identifier. Please use #<id> or <file>.") == {}
-
-
-def test_servers_and_map_in_one_answer_are_told_apart() -> None:
-    text = f"{STAT}\n0x5629e86fc830 notebooks/a slot-0\n"
-    assert len(parse_servers(text)) == 3
-    assert parse_map(text) == {"notebooks/a": "slot-0"}
 
 
 @pytest.mark.anyio

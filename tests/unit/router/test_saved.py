@@ -19,6 +19,7 @@ from tests.unit.router import strategies
 
 TABLE = Table().put(Route("/notebooks/a", (Target("x", 5),), strip=False))
 SAVED = Saved(TABLE, (Bind("172.18.0.1", 7070), Bind("fd00::1", 7070)))
+ROUTE: dict[str, object] = {"prefix": "/notebooks/a", "targets": [{"id": "x", "port": 5}], "strip": False}
 
 
 @given(strategies.tables)
@@ -40,6 +41,18 @@ def test_ports_of_an_earlier_boot_mean_nothing(tmp_path: Path) -> None:
     assert saved.load(path, "another boot") == Saved(Table(), SAVED.binds)
 
 
+def test_what_an_older_version_saved_is_served(tmp_path: Path) -> None:
+    """It knew 64 slots, and a target was an id and a port."""
+    path = tmp_path / "routes.json"
+    routes = [ROUTE, {"prefix": "/deployments/empty", "targets": [], "strip": True}]
+    document = {"version": 1, "boot": "boot", "binds": ["172.18.0.1:7070"], "capacity": 64}
+    path.write_text(json.dumps(document | {"slots": {"/notebooks/a": 3}, "routes": routes}))
+    table = saved.load(path, "boot").table
+    assert table.routes["/notebooks/a"] == Route("/notebooks/a", (Target("x", 5),), strip=False)
+    assert table.slots == {"/notebooks/a": 3}
+    assert table.capacity == 256
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -50,7 +63,16 @@ def test_ports_of_an_earlier_boot_mean_nothing(tmp_path: Path) -> None:
         {"routes": [{"prefix": 7, "targets": [], "strip": False}]},
         {"routes": [7]},
         {"routes": []},
-        {"slots": {"/notebooks/a": 64}},
+        {"routes": [{"prefix": "/notebooks/a", "targets": [{"id": "x", "port": 5, "address": 7}], "strip": False}]},
+        {"routes": [{"prefix": "/notebooks/a", "targets": [{"id": "x"}], "strip": False}]},
+        {"routes": [ROUTE | {"hold": {"seconds": "long", "most": 1}}]},
+        {"routes": [ROUTE | {"hold": {"seconds": 1}}]},
+        {"routes": [ROUTE | {"hold": 7}]},
+        {"routes": [ROUTE | {"access": {"kind": "basic", "sums": ["a b"]}}]},
+        {"routes": [ROUTE | {"access": {"kind": "none", "sums": []}}]},
+        {"routes": [ROUTE | {"limits": {"requests": -1}}]},
+        {"routes": [ROUTE | {"limits": {"colour": 1}}]},
+        {"slots": {"/notebooks/a": 256}},
         {"slots": {"/notebooks/a": -1}},
         {"slots": {"/notebooks/a": "0"}},
         {"slots": {}},

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 
 from appliance.errors import UsageError
-from appliance.router.table import Route, Table, Target, check_prefix, check_route
+from appliance.router.table import Access, Hold, Limits, Route, Table, Target, check_prefix, check_route
 from tests.unit.router import strategies
 
 
@@ -70,6 +72,42 @@ def test_a_route_without_targets_has_no_slot_and_gives_its_slot_back() -> None:
     assert "/notebooks/a" in table.put(route("a")).routes
 
 
+def test_a_route_that_holds_keeps_its_slot_without_targets() -> None:
+    held = replace(route("a"), hold=Hold(60, 10))
+    table = Table().put(route("a", Target("x", 1))).put(held)
+    assert table.slots == {"/notebooks/a": 0}
+    assert table.served() == [(0, held)]
+    assert table.put(route("a")).slots == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hold": Hold(0, 1)},
+        {"hold": Hold(-1, 1)},
+        {"hold": Hold(float("inf"), 1)},
+        {"hold": Hold(float("nan"), 1)},
+        {"hold": Hold(60, 0)},
+        {"hold": Hold(60, 1.5)},  # type: ignore[arg-type]
+        {"access": Access("basic", frozenset({"a" * 64}))},
+        {"access": Access("key", frozenset({"A" * 63}))},
+        {"access": Access("key", frozenset({"A" * 64 + "\n"}))},
+        {"access": Access("open", frozenset())},  # type: ignore[arg-type]
+        {"limits": Limits(requests=-1)},
+        {"limits": Limits(requests=5, window_s=0)},
+        {"limits": Limits(body=-1)},
+        {"limits": Limits(timeout_s=0)},
+        {"limits": Limits(timeout_s=True)},
+        {"targets": (Target("x", 1, "host"),)},
+        {"targets": (Target("x", 1, "::1"),)},
+        {"targets": (Target("x", 1, "1.2.3.4 check"),)},
+    ],
+)
+def test_what_haproxy_could_not_take_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        check_route(replace(route("a"), **change))  # type: ignore[arg-type]
+
+
 def test_a_route_keeps_its_slot_when_its_targets_change() -> None:
     table = Table().put(route("a", Target("x", 1))).put(route("b", Target("y", 2)))
     assert table.put(route("b", Target("z", 3))).slots["/notebooks/b"] == 1
@@ -97,8 +135,8 @@ def test_retire_takes_one_target_out() -> None:
 
 
 @given(strategies.tables)
-def test_slots_belong_to_exactly_the_routes_with_targets(table: Table) -> None:
-    assert set(table.slots) == {prefix for prefix, found in table.routes.items() if found.targets}
+def test_slots_belong_to_exactly_the_routes_that_need_one(table: Table) -> None:
+    assert set(table.slots) == {prefix for prefix, found in table.routes.items() if found.needs_slot}
     numbers = list(table.slots.values())
     assert len(set(numbers)) == len(numbers)
     assert all(0 <= number < table.capacity for number in numbers)

@@ -1,0 +1,173 @@
+"""One record of each request that a route answered or refused, as HAProxy tells it.
+
+HAProxy keeps the records of a while, whether somebody listens or not; up to when they were heard stands in a file, so a
+restart of the daemon loses none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.errors import ApplianceError
+from appliance.router import saved
+from appliance.router.rules import RECORDS
+
+log = logging.getLogger(__name__)
+
+WAITING_MOST = 16
+"""Batches that were read and not yet taken; then HAProxy keeps the rest."""
+BATCH_MOST = 1000
+LINE_MOST = 1 << 16
+LINGER_S = 30.0
+"""A HAProxy that was replaced is listened to for so long: as long as its idle clients may ask once more."""
+_LOOK_S = 0.2
+_SAVE_S = 1.0
+_SAME_S = 0.0005
+_NUMBER = r"([+-]?\d{1,15})"
+_RECORD = re.compile(
+    r"(\d{1,15}) ([A-Za-z0-9._/-]{1,100}) (\S{1,100})"
+    rf" (-|\d{{1,15}}) {_NUMBER} \+?{_NUMBER} {_NUMBER} (..)\S* {_NUMBER} {_NUMBER}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    at: float
+    """When it began, seconds since the epoch."""
+    prefix: str
+    target: str
+    """Id of the target that answered; empty where none had it: refused, or held until it was given up."""
+    status: int
+    """0 where the client went away before an answer."""
+    held_ms: int
+    """For how long it waited for a target to be ready; part of `total_ms`."""
+    wait_ms: int
+    """From the connection to the target to the head of its answer; -1: none came."""
+    total_ms: int
+    """From its first byte to the last of the answer; of a websocket, as long as it was open."""
+    cut: bool
+    """Somebody went away before the answer was whole."""
+    received: int
+    """Bytes from the client."""
+    sent: int
+    """Bytes to the client."""
+
+    @property
+    def ended(self) -> float:
+        return self.at + self.total_ms / 1000
+
+
+class Records:
+    """Reads what HAProxys tell and gives it out in batches, each once."""
+
+    def __init__(self, known: Callable[[str], bool], heard: Path) -> None:
+        """`known` tells which prefixes are routes: what is no route's is dropped. `heard`: where that time stands."""
+        self._known = known
+        self._file = heard
+        self._heard = _load(heard)
+        self._saved_at = 0.0
+        self._batches: asyncio.Queue[list[Request]] = asyncio.Queue(WAITING_MOST)
+
+    async def next(self) -> list[Request]:
+        return await self._batches.get()
+
+    def told(self, batch: list[Request]) -> None:
+        """These need not be told again."""
+        self._heard = max([self._heard, *(record.ended for record in batch)])
+        if time.monotonic() - self._saved_at > _SAVE_S:
+            self.close()
+
+    def close(self) -> None:
+        self._saved_at = time.monotonic()
+        try:
+            saved.write(self._file, f"{self._heard:.3f}\n")
+        except ApplianceError as error:
+            log.warning("after a restart some requests are counted twice: %s", error)
+
+    async def follow(self, socket: Path, serving: Callable[[], int]) -> None:
+        """Listens on the admin socket to whichever HAProxy serves; for ever. `serving`: its pid, 0 where none does."""
+        readers: dict[int, asyncio.Task[None]] = {}
+        first = True
+        try:
+            while True:
+                pid = serving()
+                if pid and (pid not in readers or readers[pid].done()):
+                    # the ring of one that came later begins with what was never heard
+                    heard = self._heard if first or pid in readers else 0.0
+                    readers[pid] = asyncio.create_task(self._listen(socket, heard))
+                    first = False
+                    for former, task in readers.items():
+                        if former != pid:
+                            asyncio.get_running_loop().call_later(LINGER_S, task.cancel)
+                await asyncio.sleep(_LOOK_S)
+        finally:
+            for task in readers.values():
+                task.cancel()
+            await asyncio.gather(*readers.values(), return_exceptions=True)
+
+    async def _listen(self, socket: Path, heard: float) -> None:
+        try:
+            reader, writer = await asyncio.open_unix_connection(str(socket), limit=LINE_MOST)
+        except OSError:
+            return  # it has just ended
+        try:
+            writer.write(f"show events {RECORDS} -w\n".encode())
+            await self.read(reader, heard)
+        except OSError as error:
+            log.debug("HAProxy tells no more: %s", error)
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+    async def read(self, reader: asyncio.StreamReader, heard: float = 0.0) -> None:
+        """To the end. What comes first and ended by `heard` was told before."""
+        rest = b""
+        while piece := await reader.read(LINE_MOST):
+            *lines, rest = (rest + piece).split(b"\n")
+            rest = rest[-LINE_MOST:]
+            found = []
+            for line in lines:
+                record = parse(line.decode("ascii", errors="replace").strip())
+                if record is None or record.ended <= heard + _SAME_S:
+                    continue
+                heard = 0.0
+                if self._known(record.prefix):
+                    found.append(record)
+            for at in range(0, len(found), BATCH_MOST):
+                await self._batches.put(found[at : at + BATCH_MOST])
+
+
+def parse(line: str) -> Request | None:
+    """None: not a record."""
+    found = _RECORD.fullmatch(line)
+    if found is None:
+        return None
+    ended, prefix, server, held, wait, total, status, how, received, sent = found.groups()
+    code, total_ms = max(0, int(status)), abs(int(total))
+    return Request(
+        at=(int(ended) - total_ms) / 1000,
+        prefix=f"/{prefix}",
+        target="" if server.startswith("<") else server,
+        status=code,
+        held_ms=0 if held == "-" else int(held),
+        wait_ms=max(-1, int(wait)),
+        total_ms=total_ms,
+        cut=code != 101 and (how[1] in "DL" or how[0] in "Cc"),
+        received=max(0, int(received)),
+        sent=max(0, int(sent)),
+    )
+
+
+def _load(path: Path) -> float:
+    try:
+        return float(path.read_text())
+    except (OSError, ValueError):
+        return 0.0

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.router.maps import KEYS_MAP, MAPS, ROUTES_MAP, entry_value, maps, rate
+from appliance.router.table import WINDOWS_S, Access, Hold, Limits, Route, Table, Target
+from tests.unit.router import strategies
+
+
+def test_an_entry_tells_everything_about_a_route() -> None:
+    route = Route(
+        "/deployments/x",
+        (Target("a", 1),),
+        strip=True,
+        hold=Hold(60, 1000),
+        access=Access("key", frozenset({"0" * 64, "A" * 64})),
+        limits=Limits(requests=100, window_s=10, body=1 << 20, timeout_s=1.5),
+    )
+    assert entry_value(7, route) == "slot-7/skb2th/1048576/100/1500/60.000/1000"
+    found = maps(Table().put(route))
+    assert found[KEYS_MAP] == {f"deployments/x/{one * 64}": "in" for one in "0A"}
+    assert list(found[ROUTES_MAP]) == ["deployments/x"]
+
+
+@given(strategies.tables)
+def test_every_entry_is_one_word_without_a_command_in_it(table: Table) -> None:
+    found = maps(table)
+    assert set(found) == set(MAPS)
+    for entries in found.values():
+        for key, value in entries.items():
+            assert not set(key + value) & set(" ;\n\r\t\0")
+    for value in found[ROUTES_MAP].values():
+        assert len(value.split("/")) == 7
+
+
+@given(st.integers(1, 10_000), st.floats(0.001, 86_400))
+def test_a_limit_is_never_brought_to_a_longer_time_but_for_the_shortest(requests: int, window: float) -> None:
+    count, counted = rate(Limits(requests=requests, window_s=window))
+    assert counted in WINDOWS_S
+    assert counted <= max(window, WINDOWS_S[0])
+    assert count >= 1
+    assert abs(count / counted - requests / window) <= 1 / counted + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("requests", "window", "expected"),
+    [(100, 10, (100, 10)), (100, 60, (100, 60)), (1000, 7200, (500, 3600)), (10, 5, (2, 1)), (1, 0.5, (2, 1))],
+)
+def test_limits_over_other_times(requests: int, window: float, expected: tuple[int, int]) -> None:
+    assert rate(Limits(requests=requests, window_s=window)) == expected
+
+
+def test_no_limit_is_none() -> None:
+    assert rate(Limits())[0] == 0

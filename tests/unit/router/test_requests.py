@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.router.requests import BATCH_MOST, WAITING_MOST, Records, Request, parse
+
+LINE = "1764000000590 deployments/x ab12 - 12 340 200 ---- 120 5000"
+
+
+def test_a_record_is_read() -> None:
+    assert parse(LINE) == Request(
+        at=1764000000.25,
+        prefix="/deployments/x",
+        target="ab12",
+        status=200,
+        held_ms=0,
+        wait_ms=12,
+        total_ms=340,
+        cut=False,
+        received=120,
+        sent=5000,
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "target", "status", "held", "wait", "cut"),
+    [
+        ("1700000000000 deployments/x <NOSRV> 60000 -1 60001 503 PR-- 1 1", "", 503, 60000, -1, False),
+        ("1700000000000 deployments/x a 7 -1 +3 -1 CH-- 1 0", "a", 0, 7, -1, True),
+        ("1700000000000 deployments/x a - 5 30 200 SD-- 1 9", "a", 200, 0, 5, True),
+        ("1700000000000 deployments/x a - 5 30 200 CD-- 1 9", "a", 200, 0, 5, True),
+        ("1700000000000 deployments/x a - -1 30 504 sH-- 1 9", "a", 504, 0, -1, False),
+        ("1700000000000 deployments/x a - 5 90000 101 CD-- 1 9", "a", 101, 0, 5, False),
+    ],
+)
+def test_how_a_request_ended(line: str, target: str, status: int, held: int, wait: int, cut: bool) -> None:
+    found = parse(line)
+    assert found is not None
+    assert (found.target, found.status, found.held_ms, found.wait_ms, found.cut) == (target, status, held, wait, cut)
+
+
+@pytest.mark.parametrize(
+    "line", ["", "x", LINE + " more", LINE.replace("200", "2e2"), LINE.replace("deployments/x", "a b"), LINE[1:] * 2]
+)
+def test_what_is_no_record_is_none(line: str) -> None:
+    assert parse(line) is None
+
+
+@given(st.text())
+def test_no_text_breaks_the_reader(text: str) -> None:
+    assert parse(text) is None
+
+
+@pytest.mark.anyio
+async def test_what_was_told_before_is_not_told_again(tmp_path: Path) -> None:
+    lines = [LINE.replace("0590", f"{number}590") for number in range(1, 6)]
+    before = Records(lambda prefix: True, tmp_path / "heard")
+    before.told([record for line in lines[:3] if (record := parse(line))])
+    again = Records(lambda prefix: True, tmp_path / "heard")
+    reader = asyncio.StreamReader()
+    reader.feed_data("\n".join((*lines, "")).encode())
+    reader.feed_eof()
+    await again.read(reader, again._heard)
+    assert [round(record.ended, 3) for record in await again.next()] == [1764000004.590, 1764000005.590]
+
+
+@pytest.mark.parametrize("text", ["", "x", "nan", "\0"])
+def test_a_damaged_note_of_what_was_told_tells_all_again(tmp_path: Path, text: str) -> None:
+    (tmp_path / "heard").write_text(text)
+    Records(lambda prefix: True, tmp_path / "heard").told([])
+
+
+@pytest.mark.anyio
+@given(st.binary(max_size=200))
+async def test_no_bytes_break_the_stream(data: bytes) -> None:
+    reader = asyncio.StreamReader()
+    reader.feed_data(data + b"\n" + LINE.encode() + b"\n")
+    reader.feed_eof()
+    records = Records(lambda prefix: True, Path("/nowhere"))
+    await records.read(reader)
+    assert parse(LINE) in await records.next()
+
+
+@pytest.mark.anyio
+async def test_batches_are_bounded_and_the_rest_stays_with_the_sender() -> None:
+    reader = asyncio.StreamReader()
+    line = LINE.encode()
+    reader.feed_data((line + b"\n") * 3 * BATCH_MOST * WAITING_MOST)
+    reader.feed_eof()
+    records = Records(lambda prefix: True, Path("/nowhere"))
+    task = asyncio.create_task(records.read(reader))
+    count = 0
+    async with asyncio.timeout(20):
+        while count < 3 * BATCH_MOST * WAITING_MOST:
+            batch = await records.next()
+            assert len(batch) <= BATCH_MOST
+            count += len(batch)
+        await task
+
+
+@pytest.mark.anyio
+async def test_requests_of_nobodys_route_are_dropped() -> None:
+    reader = asyncio.StreamReader()
+    other = LINE.replace("deployments/x", "deployments/y").encode()
+    reader.feed_data(other + b"\n" + LINE.encode() + b"\n")
+    reader.feed_eof()
+    records = Records("/deployments/x".__eq__, Path("/nowhere"))
+    await records.read(reader)
+    assert [one.prefix for one in await records.next()] == ["/deployments/x"]
