@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
+from appliance.engine import kept
 from appliance.engine.docker import Engine
-from appliance.engine.pull import inspect_image, pull
+from appliance.engine.pull import Login, inspect_image, pull
 from appliance.engine.recipes.base import BASE
 from appliance.engine.recipes.build import BASE_STEPS, TOP_STEPS, Builder
 from appliance.engine.recipes.notebook import NOTEBOOK
@@ -23,6 +24,14 @@ log = logging.getLogger(__name__)
 RECIPES: Mapping[str, Recipe] = {recipe.ref: recipe for recipe in (BASE, NOTEBOOK, S3)}
 
 
+Logins = Callable[[Collection[str], str], Login]
+"""Of the registries with these names, the login that an image is asked for with."""
+
+
+def _no_logins(names: Collection[str], ref: str) -> Login:
+    return Login()
+
+
 def _silent(line: str) -> None:
     return None
 
@@ -30,26 +39,30 @@ def _silent(line: str) -> None:
 class Images:
     """`base_image` is the setting of that name; `work_dir` holds what a build needs while it runs."""
 
-    def __init__(self, engine: Engine, *, base_image: str, work_dir: Path) -> None:
+    def __init__(self, engine: Engine, *, base_image: str, work_dir: Path, logins: Logins = _no_logins) -> None:
         self._client = engine.client
+        self._instance = engine.instance
         self._base_image = base_image
         scratch = work_dir / "image-build"
         self._builder = Builder(engine.client, instance=engine.instance, base_image=base_image, scratch=scratch)
-        self._flights: dict[str, _Flight] = {}
+        self._logins = logins
+        self._flights: dict[tuple[str, frozenset[str]], _Flight] = {}
 
     async def ensure(
-        self, ref: str, progress: Callable[[str], None] = _silent, *, auth: Mapping[str, str] | None = None
+        self, ref: str, progress: Callable[[str], None] = _silent, *, registries: Collection[str] = ()
     ) -> str:
         """Its id, after it was built or pulled where that was needed. `progress` gets lines for people to read.
+        `registries` are the names of those whose login may be used.
 
         Calls for the same image share the work; it goes on while one of them waits. Raises ImageNotFound.
         """
         ref = with_tag(ref)
         if found := await self._ready(ref):
             return found
-        flight = self._flights.get(ref)
+        key = (ref, frozenset[str]() if ref in RECIPES else frozenset(registries))
+        flight = self._flights.get(key)
         if flight is None or flight.closed:
-            flight = self._flights[ref] = _Flight(ref, lambda tell: self._obtain(ref, tell, auth))
+            flight = self._flights[key] = _Flight(ref, lambda tell: self._obtain(ref, tell, registries))
         return await flight.join(progress)
 
     async def inspect(self, ref: str) -> ImageInfo | None:
@@ -60,6 +73,14 @@ class Images:
         """The engine's id, a hash of the content, of what `ref` means now; empty: it is not on this machine."""
         found = await self.inspect(with_tag(ref))
         return found.id if found else ""
+
+    async def keep(self, image_id: str, name: str) -> None:
+        """A name of ours, so that it stays when its own name moves on to another image; see kept.keep."""
+        await kept.keep(self._client, self._instance, image_id, name)
+
+    async def let_go(self, prefix: str, keep: Collection[str]) -> None:
+        """Take back the names that `keep` gave and that begin so, but for those in `keep`. What is in use stays."""
+        await kept.let_go(self._client, self._instance, prefix, keep)
 
     def digest(self, recipe: Recipe) -> str:
         """What a built image's label must say to be the recipe's."""
@@ -86,10 +107,10 @@ class Images:
         await self._client.call(lambda api: api.tag(original, repository, tag, force=True))
         return original
 
-    async def _obtain(self, ref: str, progress: Progress, auth: Mapping[str, str] | None) -> str:
+    async def _obtain(self, ref: str, progress: Progress, registries: Collection[str]) -> str:
         if recipe := RECIPES.get(ref):
             return await self._build(recipe, progress)
-        await pull(self._client, ref, progress, auth=auth)
+        await pull(self._client, ref, progress, login=self._logins(registries, ref))
         found = await self.inspect(ref)
         if found is None:
             raise EngineError("it was pulled, and is not here", where=ref, hint=f"`docker pull {ref}` shows more")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -19,7 +19,9 @@ PATIENCE_S = 0.25
 
 
 class Ensures(Protocol):
-    async def ensure(self, ref: str, progress: Callable[[str], None] = ...) -> str: ...
+    async def ensure(
+        self, ref: str, progress: Callable[[str], None] = ..., *, registries: Collection[str] = ...
+    ) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +63,17 @@ class Preparing:
         found = self._state(work)
         return Image("unknown") if found.state == "failed" and asked > work.asked else found
 
-    async def ensure(self, owner: str, ref: str, *, asked: float) -> Image:
-        """Begin the work, or look at it. A failure is tried again after its back-off, or when `asked` has grown."""
+    async def ensure(self, owner: str, ref: str, *, asked: float, registries: Collection[str] = ()) -> Image:
+        """Begin the work, or look at it. A failure is tried again after its back-off, or when `asked` has grown.
+        `registries` are the names of those whose login may be used."""
         work = self._works.get(owner)
         if work and work.ref != ref:
             self.forget(owner)
             work = None
         failed = work.failed if work else None
         if work is None or (failed and (asked > work.asked or self._clock() >= failed.retry_at)):
-            work = self._begin(owner, ref, asked, work.failures if work and asked <= work.asked else 0)
+            failures = work.failures if work and asked <= work.asked else 0
+            work = self._begin(owner, ref, asked, failures, registries)
         await asyncio.wait({work.task}, timeout=PATIENCE_S)
         return self._state(work)
 
@@ -84,11 +88,12 @@ class Preparing:
             self.forget(owner)
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _begin(self, owner: str, ref: str, asked: float, failures: int) -> _Work:
+    def _begin(self, owner: str, ref: str, asked: float, failures: int, registries: Collection[str]) -> _Work:
         def progress(text: str) -> None:  # may be called from a worker thread: one assignment, nothing more
             work.progress = text
 
-        task = asyncio.create_task(self._images.ensure(ref, progress), name=f"image {ref} for {owner}")
+        getting = self._images.ensure(ref, progress, registries=registries)
+        task = asyncio.create_task(getting, name=f"image {ref} for {owner}")
         work = self._works[owner] = _Work(ref, asked, task, failures=failures)
         task.add_done_callback(lambda done: self._done(owner, done))
         return work

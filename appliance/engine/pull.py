@@ -10,6 +10,7 @@ from typing import Any
 
 import docker
 import docker.errors
+from docker.auth import resolve_repository_name
 from docker.utils import parse_repository_tag
 
 from appliance.engine import documents, failures
@@ -19,6 +20,10 @@ from appliance.errors import ApplianceError, EngineDown, EngineError, ImageNotFo
 
 STALL_S = 300.0
 LINE_EVERY_S = 1.0
+NO_LOGIN = (
+    "check the name; for an image that needs a login: `appliance registry add NAME`, and NAME as `containerRegistry` "
+    "of the deployment or in `container-registries` of the workflow; else `docker login` and `docker pull`"
+)
 _ABSENT = ("not found", "manifest unknown", "does not exist", "name unknown", "no such image")
 _DENIED = ("denied", "unauthorized", "authentication required", "no basic auth")
 _UNREACHABLE = (
@@ -32,6 +37,27 @@ _UNREACHABLE = (
     "eof",
 )
 _REFUSED = ("invalid reference format",)
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What a registry is told of who asks; empty: nothing."""
+
+    auth: Mapping[str, str] | None = field(default=None, repr=False)
+    """`username`, `password`, `serveraddress`."""
+    refused: str = ""
+    """The next step where the registry wants another login."""
+
+
+def server_of(ref: str) -> str:
+    """Where an image is: server and repository, such as `docker.io/library/nginx` or `host:5000/team/app`. What is no
+    image's name is nowhere: an empty text."""
+    repository, _ = parse_repository_tag(ref)
+    try:
+        server, name = resolve_repository_name(repository)
+    except docker.errors.InvalidRepository:
+        return ""
+    return f"{server.lower()}/{name if '/' in name or server != 'docker.io' else f'library/{name}'}"
 
 
 async def inspect_image(client: Client, ref: str) -> ImageInfo | None:
@@ -51,25 +77,25 @@ async def pull(
     ref: str,
     progress: Callable[[str], None],
     *,
-    auth: Mapping[str, str] | None = None,
+    login: Login | None = None,
     patience_s: float = STALL_S,
 ) -> None:
     """Raises ImageNotFound with the next step. `patience_s` bounds the wait for the registry's first word."""
     repository, tag = parse_repository_tag(ref)
+    login = login or Login()
+    auth = dict(login.auth) if login.auth else None
     tally = Tally(ref)
     told = 0.0
     try:
         async with asyncio.timeout(patience_s) as limit:
             stream = await client.stream(
-                lambda api: api.pull(
-                    repository, tag or "latest", stream=True, decode=True, auth_config=dict(auth) if auth else None
-                )
+                lambda api: api.pull(repository, tag or "latest", stream=True, decode=True, auth_config=auth)
             )
             try:
                 async for document in stream:
                     limit.reschedule(asyncio.get_running_loop().time() + STALL_S)
                     if "error" in document:
-                        raise unavailable(ref, str(document["error"]))
+                        raise unavailable(ref, str(document["error"]), login.refused)
                     tally.add(document)
                     if time.monotonic() - told >= LINE_EVERY_S:
                         told = time.monotonic()
@@ -81,16 +107,17 @@ async def pull(
     except (ImageNotFound, EngineDown):
         raise
     except ApplianceError as error:
-        raise unavailable(ref, error.message) from error
+        raise unavailable(ref, error.message, login.refused) from error
 
 
-def unavailable(ref: str, message: str) -> EngineError:
-    """Why an image cannot be had, in the engine's words, with the step that fits them."""
+def unavailable(ref: str, message: str, refused: str = "") -> EngineError:
+    """Why an image cannot be had, in the engine's words, with the step that fits them. `refused` is the step where the
+    registry wants a login; empty: none was named."""
     lowered = message.lower()
     if "no space left" in lowered:
         return failures.engine_error(message, where=ref)
     if any(word in lowered for word in _DENIED):
-        hint = "check the name; an image that needs a login has to be pulled by hand: `docker login`, `docker pull`"
+        hint = refused or NO_LOGIN
     elif any(word in lowered for word in _ABSENT):
         hint = "check the image's name and tag"
     elif any(word in lowered for word in _UNREACHABLE):

@@ -1,34 +1,25 @@
-"""A deployment: Gradient's older and newer dialect, told apart by shape, into the one model.
-
-What is valid in Gradient and not acted on by this version is checked, kept and named in `unsupported`.
-"""
+"""A deployment: Gradient's older and newer dialect, told apart by shape, into the one model. What is ours is named in
+`extensions`."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from appliance.spec.endpoint import read_endpoint, read_rollout
 from appliance.spec.env import read_env, read_env_list
 from appliance.spec.fields import Fields, read_number
-from appliance.spec.models import Deployment
+from appliance.spec.models import Autoscaling, Deployment, Sleep
 from appliance.spec.probes import read_probes
 from appliance.spec.problems import Problems, quoted
 from appliance.spec.refs import check_expression, check_image
-from appliance.spec.sources import (
-    Unsupported,
-    check_mounts,
-    read_integrations,
-    read_models,
-    read_repositories,
-    read_secret,
-)
+from appliance.spec.scaling import MOST_REPLICAS, read_autoscaling, read_sleep
+from appliance.spec.sources import read_secret, read_sources
 from appliance.spec.tree import Node
 
 Dialect = Literal["older", "newer"]
 VERSIONS = ("v0alpha0", "v0alpha1", "v1", "latest")
 PLACEHOLDER = ":image"
 """Gradient's GitHub action puts the image it was given here."""
-MOST_REPLICAS = 64
-METRICS = ("cpu", "memory", "requestDuration")
 DEFAULT_PORT = 80
 
 _HINTS = {
@@ -38,6 +29,9 @@ _HINTS = {
     "machineType": "write `resources: {machineType: ...}`",
     "instanceType": "write `resources: {instanceType: ...}`",
     "autoscaling": "write it under `resources`",
+    "scaleToZero": "write it under `resources`",
+    "strategy": "write `rollout: {strategy: ...}`",
+    "rate": "write `endpoint: {rate: ...}`",
     "version": "write `apiVersion`",
 }
 _OLDER_HINTS = {
@@ -53,6 +47,8 @@ _RESOURCE_HINTS = {
     "instance-type": "write `machineType`",
     "cpu": "the machine type is the unit",
     "memory": "the machine type is the unit",
+    "minReplicas": "write `replicas`: it is the least",
+    "maxReplicas": "write `autoscaling: {maxReplicas: ..., metrics: [...]}`",
 }
 _OLDER_RESOURCES = {"machineType": "in this dialect it is `instanceType`", "ports": "in this dialect it is `port`"}
 _NEWER_RESOURCES = {"instanceType": "in this dialect it is `machineType`", "port": "in this dialect it is `ports`"}
@@ -60,6 +56,7 @@ _NEWER_RESOURCES = {"instanceType": "in this dialect it is `machineType`", "port
 
 def read_deployment(name: str, root: Node, problems: Problems, path: str = "") -> Deployment | None:
     """None: there are problems. `path` is where the deployment stands in the document, empty for the whole."""
+    extended = len(problems.extensions)
     top = Fields(root, path, problems)
     ours = "kind" in top
     top.extension("kind", "remove it; `apiVersion` and the shape tell a deployment")
@@ -71,7 +68,6 @@ def read_deployment(name: str, root: Node, problems: Problems, path: str = "") -
     older = dialect == "older"
     if resources is None:
         top.node("port")  # known, because it would make this the older dialect
-    unsupported: Unsupported = {}
     image = _image(top)
     enabled = top.flag("enabled", default=True)
     command = top.texts("command", hint='such as [/bin/sh, -c, "..."]')
@@ -81,16 +77,13 @@ def read_deployment(name: str, root: Node, problems: Problems, path: str = "") -
     region, registry = top.text("region", empty=True), top.text("containerRegistry")
     basic_auth = "" if older else read_secret(top, "basicAuthKey")
     ports = _one_port(top) if older else _ports(resources, required=bool(version))
-    machine, replicas = _resources(resources, dialect, unsupported, machine_required=bool(version))
-    models = [*read_models(top), *(() if older else read_integrations(top, unsupported))]
-    check_mounts(models, top)
-    read_repositories(top, unsupported)
+    machine, scale = _resources(resources, dialect, machine_required=bool(version))
+    sources = read_sources(top, older=older)
     probes = read_probes(top, ("healthChecks",) if older else ("healthChecks", "healthchecks"))
+    rollout, endpoint = read_rollout(top), read_endpoint(top)
     top.close(_HINTS | (_OLDER_HINTS if older else _NEWER_HINTS))
     if region:
         top.warn("region", "is kept and ignored: there is one machine")
-    for path, mark in unsupported.items():
-        problems.warn(mark, path, "is kept, but this version does not act on it yet")
     if problems.errors:
         return None
     return Deployment(
@@ -100,7 +93,7 @@ def read_deployment(name: str, root: Node, problems: Problems, path: str = "") -
         command=command or None,
         env=env,
         ports=ports,
-        replicas=replicas,
+        replicas=scale.replicas,
         machine=machine,
         region=region,
         registry=registry,
@@ -108,8 +101,14 @@ def read_deployment(name: str, root: Node, problems: Problems, path: str = "") -
         startup=probes.get("startup"),
         readiness=probes.get("readiness"),
         liveness=probes.get("liveness"),
-        models=tuple(mount for mount, _ in models),
-        unsupported=tuple(unsupported),
+        models=sources.models,
+        integrations=sources.integrations,
+        repositories=sources.repositories,
+        autoscaling=scale.autoscaling,
+        sleep=scale.sleep,
+        rollout=rollout,
+        endpoint=endpoint,
+        extensions=tuple(sorted({found.path for found in problems.extensions[extended:]})),
     )
 
 
@@ -153,32 +152,19 @@ def _ports(resources: Fields | None, *, required: bool) -> tuple[int, ...]:
     return tuple(ports) or (DEFAULT_PORT,)
 
 
-def _resources(
-    resources: Fields | None, dialect: Dialect, unsupported: Unsupported, *, machine_required: bool
-) -> tuple[str, int]:
-    """Machine type and replicas."""
+class _Scale(NamedTuple):
+    replicas: int = 1
+    autoscaling: Autoscaling | None = None
+    sleep: Sleep | None = None
+
+
+def _resources(resources: Fields | None, dialect: Dialect, *, machine_required: bool) -> tuple[str, _Scale]:
+    """Machine type, and how many of them."""
     if resources is None:
-        return "", 1
+        return "", _Scale()
     key = "instanceType" if dialect == "older" else "machineType"
     machine = resources.text(key, required=machine_required, hint="the machine type, such as C4")
     replicas = resources.whole("replicas", default=1, least=0, most=MOST_REPLICAS)
-    if (autoscaling := resources.map("autoscaling")) and _autoscaling(autoscaling):
-        unsupported[autoscaling.path] = autoscaling.mark
+    scale = _Scale(replicas, read_autoscaling(resources, replicas), read_sleep(resources, replicas))
     resources.close(_RESOURCE_HINTS | (_OLDER_RESOURCES if dialect == "older" else _NEWER_RESOURCES))
-    return machine, replicas
-
-
-def _autoscaling(fields: Fields) -> bool:
-    """Whether it is on."""
-    enabled = fields.flag("enabled", default=True)
-    if fields.node("maxReplicas", required=True):
-        fields.whole("maxReplicas", least=1, most=MOST_REPLICAS)
-    for path, node in fields.items("metrics", required=True, hint="such as {metric: cpu, summary: average, value: 80}"):
-        metric = Fields(node, path, fields.problems)
-        metric.choice("metric", METRICS, required=True)
-        metric.choice("summary", ("average",), required=True)
-        if metric.node("value", required=True):
-            metric.number("value", least=0.01)
-        metric.close()
-    fields.close()
-    return enabled
+    return machine, scale

@@ -18,7 +18,7 @@ _READ_TWO_WAYS = {
     "a date": re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:(?:[Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}.{0,16})?"),
 }
 """Texts in YAML 1.2, something else in 1.1; which of the two the user meant is not for us to guess."""
-_SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)([KMGT])", re.ASCII)
+_SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)([KMGT])i?", re.ASCII)
 _POWERS = {"K": 10, "M": 20, "G": 30, "T": 40}
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9]+")
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
@@ -117,7 +117,7 @@ def show_seconds(seconds: float) -> str:
 
 
 def read_size(node: Node, path: str, problems: Problems, *, least: int, most: int) -> int | None:
-    """Bytes: `512M`, `20G`, `1.5T`, powers of 1024. None: it is not one, which is noted."""
+    """Bytes: `512M`, `20Gi`, `1.5T`, powers of 1024 all. None: it is not one, which is noted."""
     found = _SIZE.fullmatch(node.value) if isinstance(node.value, str) else None
     if found is None:
         problems.error(

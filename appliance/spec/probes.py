@@ -1,4 +1,5 @@
-"""Health checks of a deployment: an HTTP request or a command, with Kubernetes' fields and defaults."""
+"""Health checks of a deployment, with Kubernetes' fields and defaults: an HTTP request or a command, and ours, a
+connection (`tcpSocket`)."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:[0-9]{1,5})?|\[[0-9a-fA-F:.]+\]")
 _HTTP_ONLY = ("path", "port", "host", "headers")
 _HINTS = {
-    "tcpSocket": "there is no TCP check: use `path` or `exec`",
+    "tcp": "write `tcpSocket: {port: ...}`",
     "httpGet": "write `path` and `port` directly",
     "command": "write `exec: {command: [...]}`",
     "successThreshold": "one success is enough; remove it",
@@ -41,22 +42,22 @@ def read_probes(deployment: Fields, keys: tuple[str, ...]) -> dict[str, Probe]:
 
 
 def _probe(fields: Fields) -> Probe:
-    command: tuple[str, ...] = ()
-    if execute := fields.map("exec", hint="such as `command: [cat, /ready]`"):
-        command = execute.texts("command") or ()
-        if not command:
-            execute.missing("command", "such as `command: [cat, /ready]`")
-        execute.close()
+    command = _command(fields)
+    tcp, port = _tcp(fields)
     path = fields.text("path")
-    if "exec" in fields:
-        for key in _HTTP_ONLY:
-            if key in fields:
-                fields.error(key, "belongs to an HTTP check, and this one runs a command", "keep `path` or `exec`")
+    if "exec" in fields and "tcpSocket" in fields:
+        fields.error("tcpSocket", "opens a connection, and `exec` runs a command", "keep one")
+    elif "exec" in fields:
+        _no_http(fields, "this one runs a command", "keep `path` or `exec`")
+    elif "tcpSocket" in fields:
+        _no_http(fields, "this one opens a connection", "keep `path`, or `tcpSocket: {port: ...}` alone")
     elif "path" not in fields:
         fields.missing("path", "or `exec: {command: [...]}`")
+    own_port = fields.whole("port", least=1, most=65535)
     probe = Probe(
         path=_path(fields, path),
-        port=fields.whole("port", least=1, most=65535) if "port" in fields else None,
+        tcp=tcp,
+        port=port if tcp else (own_port or None),
         host=_host(fields),
         headers=_headers(fields),
         command=command,
@@ -65,9 +66,36 @@ def _probe(fields: Fields) -> Probe:
         timeout_s=fields.number("timeoutSeconds", default=1, least=1, most=MOST_SECONDS),
         failure_threshold=fields.whole("failureThreshold", default=3, least=1, most=100_000),
     )
-    fields.node("port")
     fields.close(_HINTS)
     return probe
+
+
+def _command(fields: Fields) -> tuple[str, ...]:
+    execute = fields.map("exec", hint="such as `command: [cat, /ready]`")
+    if execute is None:
+        return ()
+    command = execute.texts("command") or ()
+    if not command:
+        execute.missing("command", "such as `command: [cat, /ready]`")
+    execute.close()
+    return command
+
+
+def _tcp(fields: Fields) -> tuple[bool, int | None]:
+    """Whether it is enough that a port accepts a connection, and which one; None: the deployment's first."""
+    fields.extension("tcpSocket", "Gradient has no TCP check: use `path` or `exec`")
+    socket = fields.map("tcpSocket", hint="such as {port: 8000}, or {} for the deployment's own port")
+    if socket is None:
+        return False, None
+    port = socket.whole("port", least=1, most=65535)
+    socket.close({"host": "it is always the replica that is asked"})
+    return True, port or None
+
+
+def _no_http(fields: Fields, why: str, hint: str) -> None:
+    for key in _HTTP_ONLY:
+        if key in fields:
+            fields.error(key, f"belongs to an HTTP check, and {why}", hint)
 
 
 def _path(fields: Fields, path: str) -> str:

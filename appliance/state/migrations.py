@@ -73,6 +73,13 @@ def m006_deployments(db: sqlite3.Connection) -> None:
             )
 
 
+def m007_registries(db: sqlite3.Connection) -> None:
+    db.execute(
+        "CREATE TABLE registries (name TEXT PRIMARY KEY, url TEXT NOT NULL, username TEXT NOT NULL, "
+        "sealed BLOB NOT NULL, updated REAL NOT NULL)"
+    )
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     m001_initial,
     m002_history,
@@ -80,6 +87,7 @@ MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     m004_keeping,
     m005_interrupted,
     m006_deployments,
+    m007_registries,
 )
 
 

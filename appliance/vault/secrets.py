@@ -51,7 +51,7 @@ class Secrets:
             raise UsageError(f"the value must have 1 to {LONGEST_VALUE} characters, not {len(value)}", where=name)
         now = self._clock()
         with self._db.write() as db:
-            sealed.put(db, name, self._box.encrypt(value.encode()), now=now)
+            sealed.put(db, name, self.seal(value), now=now)
             events.record(db, "secret", name, "Set", "the value was set", now=now)
         self._read_values()
 
@@ -70,18 +70,29 @@ class Secrets:
         box = sealed.find(self._db.read, name)
         if box is None:
             raise NotFound(f"no secret named {name!r}", hint=f"`appliance secret set {name}` asks for the value")
-        try:
-            return self._box.decrypt(box).decode()
-        except InvalidToken:
+        value = self.unseal(box)
+        if value is None:
             raise ApplianceError(
                 f"secret {name!r} cannot be opened with the key in {self._key_file}",
                 hint=f"put the right key back, or set the value again: `appliance secret set {name}`",
-            ) from None
+            )
+        return value
 
     def resolve(self, text: str) -> str:
         """The secret's value for `secret:NAME` (letter case of the prefix ignored), else `text` itself."""
         reference = REFERENCE.fullmatch(text)
         return self.reveal(reference["name"]) if reference else text
+
+    def seal(self, text: str) -> bytes:
+        """To be kept elsewhere; `unseal` gives it back."""
+        return self._box.encrypt(text.encode())
+
+    def unseal(self, sealed: bytes) -> str | None:
+        """None: another key has sealed it."""
+        try:
+            return self._box.decrypt(sealed).decode()
+        except InvalidToken:
+            return None
 
     def fingerprint(self, text: str) -> str:
         """Equal for equal texts, and tells nothing of them to whoever has not the key: 64 hex digits."""

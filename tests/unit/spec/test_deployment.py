@@ -1,10 +1,17 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from appliance.spec.models import Deployment, ModelMount, Probe
+from appliance.spec.models import (
+    Autoscaling,
+    Clone,
+    Deployment,
+    Integration,
+    Metric,
+    ModelMount,
+    Probe,
+    Repositories,
+)
 from tests.unit.spec.conftest import Load, Wrong
 
 OLDER = """
@@ -48,7 +55,7 @@ resources:
 integrations:
   - {type: git-lfs, name: opus, url: https://huggingface.co/x/opus, path: /opt/integrations/opus}
   - {type: model, name: best, id: mo123, path: /opt/best}
-  - {type: s3, name: bucket, url: "s3://b/x", accessKeyId: secret:A, secretAccessKey: secret:B}
+  - {type: s3, name: bucket, url: "s3://bucket/x", accessKeyId: secret:A, secretAccessKey: secret:B}
 healthchecks:
   startup: {exec: {command: [cat, /ready]}, failureThreshold: 30}
   readiness: {path: /, port: 8000, host: example.com, headers: [{name: X-A, value: b}]}
@@ -71,9 +78,13 @@ def test_the_older_dialect(load: Load) -> None:
         machine="A4000",
         replicas=2,
         readiness=Probe(path="/healthz"),
-        unsupported=("repositories",),
+        repositories=Repositories(
+            dataset="dshxxif865nmrg4",
+            path="/opt/repos",
+            clones=(Clone(url="https://host/repo", name="repo", ref="main", password="SECRET:git"),),
+        ),
     )
-    assert [warning.path for warning in found.warnings] == ["name", "repositories"]
+    assert [warning.path for warning in found.warnings] == ["name", "models[1]"]
 
 
 def test_the_newer_dialect(load: Load) -> None:
@@ -90,8 +101,24 @@ def test_the_newer_dialect(load: Load) -> None:
         startup=Probe(command=("cat", "/ready"), failure_threshold=30),
         readiness=Probe(path="/", port=8000, host="example.com", headers={"X-A": "b"}),
         liveness=Probe(path="/live", initial_delay_s=2.5, period_s=3, timeout_s=4),
-        unsupported=("resources.autoscaling", "integrations[0]", "integrations[2]"),
+        integrations=(
+            Integration(
+                type="git-lfs", name="opus", url="https://huggingface.co/x/opus", path="/opt/integrations/opus"
+            ),
+            Integration(
+                type="s3",
+                name="bucket",
+                url="s3://bucket/x",
+                path="/opt/integrations/bucket",
+                access_key="secret:A",
+                secret_key="secret:B",
+            ),
+        ),
+        autoscaling=Autoscaling(
+            most=3, metrics=(Metric(kind="cpu", value=80), Metric(kind="requestDuration", value=0.15))
+        ),
     )
+    assert [warning.path for warning in found.warnings] == ["resources.autoscaling", "region"]
 
 
 @pytest.mark.parametrize("version", ["", "apiVersion: latest\n"])
@@ -111,23 +138,21 @@ def test_the_shape_decides_where_the_version_does_not(
     assert (spec.ports, spec.machine) == (ports, machine)
 
 
-@pytest.mark.parametrize("text", ["image: nginx\n", "image: nginx\nport: 80\n", "kind: deployment\nimage: nginx\n"])
+@pytest.mark.parametrize("text", ["image: nginx\n", "image: nginx\nport: 80\n"])
 def test_a_small_one_is_enough_where_no_version_is_claimed(load: Load, text: str) -> None:
     found = load(text, file="web.yaml")
     assert found.spec == Deployment(name="web", image="nginx")
+
+
+def test_a_file_may_say_its_kind(load: Load) -> None:
+    found = load("kind: deployment\nimage: nginx\n", file="web.yaml")
+    assert found.spec == Deployment(name="web", image="nginx", extensions=("kind",))
 
 
 def test_our_own_dialect_takes_env_as_a_map(load: Load) -> None:
     spec = load("kind: deployment\nname: a\nimage: x\nenv: {A: b}\n").spec
     assert isinstance(spec, Deployment)
     assert spec.env == {"A": "b"}
-
-
-def test_autoscaling_that_is_off_is_no_lack(load: Load) -> None:
-    metrics = "[{metric: memory, summary: average, value: 50}]"
-    found = load(f"image: x\nresources: {{autoscaling: {{enabled: false, maxReplicas: 2, metrics: {metrics}}}}}\n")
-    assert isinstance(found.spec, Deployment)
-    assert found.spec.unsupported == ()
 
 
 def test_the_placeholder_of_the_github_action_is_pointed_out(load: Load) -> None:
@@ -211,15 +236,6 @@ MISTAKES: list[tuple[str, str, str, str]] = [
         "not a host name",
         "",
     ),
-    ("image: x\nintegrations: [{type: ftp, name: a}]\n", "integrations[0].type", "must be `git-lfs`", ""),
-    ("image: x\nintegrations: [{type: model, name: a}]\n", "integrations[0].id", "is required", ""),
-    ("image: x\nintegrations: [{type: volume, name: ../a}]\n", "integrations[0].name", "folder's name", ""),
-    (
-        f"image: x\nintegrations: [{', '.join(f'{{type: volume, name: v{n}}}' for n in range(6))}]\n",
-        "integrations",
-        "at most 5",
-        "",
-    ),
     ("image: x\nport: 1\nintegrations: []\n", "integrations", "unknown key", "apiVersion v1"),
     ("name: ../x\nimage: x\n", "name", "reads like a path", "letters"),
     ("name: 5\nimage: x\n", "name", "must be a string, not the number `5`", ""),
@@ -231,9 +247,3 @@ def test_mistakes(wrong: Wrong, text: str, path: str, words: str, hint: str) -> 
     (found,) = wrong(text)
     assert (found.path, words in found.message, hint in found.hint) == (path, True, True), found
     assert found.line
-
-
-def test_autoscaling_is_checked(wrong: Wrong) -> None:
-    found = wrong("image: x\nresources: {autoscaling: {enabled: false, metrics: [{metric: gpu, value: 0}]}}\n")
-    paths: list[Any] = [problem.path.removeprefix("resources.autoscaling.") for problem in found]
-    assert sorted(paths) == ["maxReplicas", "metrics[0].metric", "metrics[0].summary", "metrics[0].value"]

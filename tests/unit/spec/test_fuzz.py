@@ -20,6 +20,7 @@ from appliance.spec.models import KINDS
 from appliance.spec.tree import to_plain
 from appliance.spec.yaml import read_yaml
 from tests.unit.spec.test_deployment import NEWER, OLDER
+from tests.unit.spec.test_deployment_front import OURS as FRONT
 from tests.unit.spec.test_matrix import SWEEP
 from tests.unit.spec.test_own_actions import OURS
 from tests.unit.spec.test_workflow import WHOLE, YEAR_2021
@@ -48,6 +49,7 @@ script@v1 container@v1 git-checkout@v1 s3-download@v1 create-model@v1 volume dat
 a.outputs.b a b secret:A ${{a}} no 3.10 ../x latest v1 machineType instanceType ports replicas autoscaling metrics
 workflow deployment notebook gpus datasets github branches only context.event.github.url /outputs/a enabled
 strategy matrix include exclude retry limit delay cache concurrency queue schedule cron timezone UTC dataset folder spec
+rollout strategy swap hold endpoint keys rate 5/s maxBody 64Mi scaleToZero after tcpSocket maxReplicas summary average
 webhook secret repository interval deploy@v1 notebook@v1 notebook parameters kernel timeout 1e-4 0.10 089 1_000 5m
 """
 WORDS = VOCABULARY.split()
@@ -130,7 +132,7 @@ def test_any_structure(document: dict[str, Any], as_yaml: bool) -> None:
     check(to_yaml(document) if as_yaml else json.dumps(document), "x.yaml" if as_yaml else "x.json")
 
 
-TEXTS = (WHOLE, OLDER, NEWER, LAB, SWEEP, OURS, STARTED, POLLED, YEAR_2021)
+TEXTS = (WHOLE, OLDER, NEWER, FRONT, LAB, SWEEP, OURS, STARTED, POLLED, YEAR_2021)
 BASES = [to_plain(root) for text in TEXTS if (root := read_yaml(text, "x.yaml")[0].root)]
 new_values: st.SearchStrategy[Any] = leaves | st.just([]) | st.just({})
 changes = st.tuples(st.integers(0, 10_000), st.sampled_from(["value", "key", "drop"]), words, new_values)
