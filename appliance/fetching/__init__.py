@@ -1,1 +1,1 @@
-"""What is fetched from elsewhere into a volume: repositories and buckets, by a container that does nothing else."""
+"""What is fetched from elsewhere into a folder here, for steps of workflows and for deployments."""

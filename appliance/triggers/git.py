@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.errors import ApplianceError, UsageError
+from appliance.fetching.git import DEFAULT_USER
 from appliance.spec import address
 from appliance.spec.address import Address
 from appliance.storage.argv import program_path
@@ -29,7 +30,6 @@ from appliance.triggers import host_keys, programs
 from appliance.triggers.host_keys import Expected
 from appliance.triggers.programs import Answer, TooMuch, User
 from appliance.workflows.steps import local
-from appliance.workflows.steps.checkout import DEFAULT_USER
 
 FOLDER = ".gradient/workflows/"
 SUFFIXES = (".yaml", ".yml")

@@ -7,6 +7,8 @@ from typing import Any
 
 from appliance.engine.types import Container
 from appliance.errors import Conflict, NotFound, StorageError
+from appliance.fetching.git import COMMIT, COMMIT_FILE
+from appliance.fetching.programs import read_told
 from appliance.spec.models import GitCheckoutAction
 from appliance.spec.models import Job as JobSpec
 from appliance.state.runs import Run
@@ -15,7 +17,6 @@ from appliance.telemetry.types import LogSource
 from appliance.workflows import exchange
 from appliance.workflows.rooms import Rooms
 from appliance.workflows.steps import actions
-from appliance.workflows.steps.checkout import COMMIT, COMMIT_FILE
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ async def read_commit(rooms: Rooms, run: Run, name: str, declared: JobSpec) -> s
     if not isinstance(declared.action, GitCheckoutAction):
         return ""
     root = await rooms.scratch.create(run.id, name, exchange.VOLUME)
-    told = await in_thread(exchange.read_told, root, COMMIT_FILE)
+    told = await in_thread(read_told, root, COMMIT_FILE)
     return told if COMMIT.fullmatch(told) else ""
 
 

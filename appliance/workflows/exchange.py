@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from appliance.engine.types import Mount
 from appliance.errors import StorageError, UsageError
-from appliance.workflows.steps.checkout import FILES, TOLD
+from appliance.fetching import programs
+from appliance.fetching.programs import opened, write
 
 VOLUME = "/exchange"
 """Its output name in the scratch store; the slash keeps it apart from every name a spec can hold."""
 LARGEST_STRING = 1024 * 1024
 """Bytes of a string output."""
-LARGEST_WORD = 128
-"""Bytes of what a program of ours tells the daemon."""
 
 
 def fill(
@@ -61,23 +59,15 @@ def _fill(
         _folder(root / name)
     for name, value in strings.items():
         if isinstance(value, str):
-            _write(root / "inputs" / _part(name), value, 0o666)
+            write(root / "inputs" / _part(name), value, 0o666)
             continue
         for job, text in value.items():
-            _write(_within(root / "inputs", f"{name}/{job}"), text, 0o666)
+            write(_within(root / "inputs", f"{name}/{job}"), text, 0o666)
     for folder in folders:
         side, _, name = folder.partition("/")
         _folder(_within(root / side, name))
     mounts = [Mount(root / "inputs", "/inputs"), Mount(root / "outputs", "/outputs")]
-    if files:
-        (root / "files").mkdir(mode=0o700 if secret else 0o755, exist_ok=True)
-        for name, value in files.items():
-            _write(root / "files" / _part(name), value, 0o600 if secret else 0o644)
-        mounts.append(Mount(root / "files", FILES, read_only=True))
-    if tells:
-        (root / "told").mkdir(mode=0o700, exist_ok=True)
-        mounts.append(Mount(root / "told", TOLD))
-    return mounts
+    return [*mounts, *programs.lay_out(root, files, secret=secret, tells=tells)]
 
 
 def open_to_all(directory: Path) -> None:
@@ -89,7 +79,7 @@ def read_string(root: Path, name: str) -> str:
     """The string output that the job wrote. Raises UsageError that says what is wrong with it."""
     where = f"/outputs/{_part(name)}"
     try:
-        file = _opened(root / "outputs", name)
+        file = opened(root / "outputs", name)
     except FileNotFoundError:
         raise UsageError(f"it did not write its string output {where}", hint=f"write the text to {where}") from None
     except OSError as error:
@@ -110,41 +100,6 @@ def read_string(root: Path, name: str) -> str:
         raise UsageError(f"its string output {where} is not UTF-8 at byte {error.start}", hint=hint) from None
 
 
-def read_told(root: Path, name: str) -> str:
-    """What a program of ours left as the file `name` for the daemon; empty where it is not one short line of ASCII.
-
-    Something that a repository made run may have written it in its place, so it is no more than a claim.
-    """
-    try:
-        file = _opened(root / "told", name)
-    except OSError:
-        return ""
-    if not stat.S_ISREG(os.fstat(file).st_mode):
-        os.close(file)
-        return ""
-    with os.fdopen(file, "rb") as stream:
-        data = stream.read(LARGEST_WORD + 1)
-    text = data.decode("ascii", errors="replace")
-    return text if len(data) <= LARGEST_WORD and text.isascii() and text.isprintable() else ""
-
-
-def _opened(folder: Path, name: str) -> int:
-    """A file for reading, or whatever else lies there but a link. Raises OSError."""
-    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        # O_NONBLOCK: a FIFO in its place must not make anyone wait
-        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-    finally:
-        os.close(directory)
-
-
-def forget_files(root: Path) -> None:
-    """Remove the private files of a job that is over: what is kept of it must hold no credentials."""
-    for name in ("files", "told"):
-        if (root / name).is_dir():  # nothing in the container can put something else in the place of these folders
-            shutil.rmtree(root / name)
-
-
 def _within(folder: Path, name: str) -> Path:
     """`NAME` or `NAME/JOB` below a folder, with the folder in between made."""
     outer, _, inner = name.partition("/")
@@ -163,9 +118,3 @@ def _part(name: str) -> str:
 def _folder(path: Path) -> None:
     path.mkdir(exist_ok=True)
     open_to_all(path)
-
-
-def _write(path: Path, text: str, mode: int) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
-        file.write(text.encode("utf-8"))
-        os.fchmod(file.fileno(), mode)

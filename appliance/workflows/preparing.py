@@ -64,11 +64,11 @@ async def prepare(
     declared = workflow.jobs[job.name]
     task, env = await _task(rooms, run, workflow, job)
     if may_be_reused(run, declared):
-        image = await _image(rooms, run, job, task, wanted)
+        image = await _image(rooms, run, job, task, workflow.registries, wanted)
         return None if image is None else Prepared(task, env, image, image)
     mounts = asyncio.create_task(_mounts(rooms, run, job.name, declared, given, task), name=f"volumes of {job.name}")
     try:
-        image = await _image(rooms, run, job, task, wanted)
+        image = await _image(rooms, run, job, task, workflow.registries, wanted)
         return None if image is None else Prepared(task, env, image, image, await mounts)
     finally:  # what a thread of the store has begun goes on, so nobody may clean up before its end
         await asyncio.gather(mounts, return_exceptions=True)
@@ -98,7 +98,9 @@ async def _task(rooms: Rooms, run: Run, workflow: Workflow, job: Job) -> tuple[T
     return task, env
 
 
-async def _image(rooms: Rooms, run: Run, job: Job, task: Task, wanted: Callable[[], bool]) -> str | None:
+async def _image(
+    rooms: Rooms, run: Run, job: Job, task: Task, registries: Sequence[str], wanted: Callable[[], bool]
+) -> str | None:
     """Its id on this engine."""
     if run.mode == "replay" and job.image:
         image = await rooms.images.identity(job.image)
@@ -108,7 +110,7 @@ async def _image(rooms: Rooms, run: Run, job: Job, task: Task, wanted: Callable[
                 hint="start a new run: it takes what the name means now",
             )
         return image
-    return await _fetch(rooms, run, job, task.image, wanted)
+    return await _fetch(rooms, run, job, task.image, registries, wanted)
 
 
 async def make_container(
@@ -140,14 +142,16 @@ async def make_container(
     return container
 
 
-async def _fetch(rooms: Rooms, run: Run, job: Job, ref: str, wanted: Callable[[], bool]) -> str | None:
+async def _fetch(
+    rooms: Rooms, run: Run, job: Job, ref: str, registries: Sequence[str], wanted: Callable[[], bool]
+) -> str | None:
     latest = shown = ""
 
     def progress(text: str) -> None:  # may be called from another thread
         nonlocal latest
         latest = text
 
-    pull = asyncio.ensure_future(rooms.images.ensure(ref, progress))
+    pull = asyncio.ensure_future(rooms.images.ensure(ref, progress, registries=registries))
     try:
         while not pull.done():
             await asyncio.wait({pull}, timeout=LOOK_S)

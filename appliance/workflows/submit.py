@@ -11,7 +11,7 @@ from appliance.datasets.ref import parse_ref
 from appliance.errors import Conflict, UsageError
 from appliance.spec.load import parse
 from appliance.spec.models import Workflow
-from appliance.state import events, runs
+from appliance.state import events, registries, runs
 from appliance.state.db import Connection, Database
 from appliance.state.resources import Resource
 from appliance.workflows import concurrency
@@ -76,7 +76,7 @@ def start_run(
         )
         subject = actions.subject(run)
         events.record(transaction, "run", subject, "Submitted", f"{len(spec.jobs)} jobs", now=now)
-        for message in _ignored(spec):
+        for message in _ignored(transaction, spec):
             events.record(transaction, "run", subject, "Ignored", message, now=now, level="warning")
     return run
 
@@ -98,12 +98,13 @@ def _check_targets(db: Connection, spec: Workflow, name: str) -> None:
     raise UsageError(f"no {named}, to which {who}", where=f"workflow {name}", hint=f"`{create}`, then start it again")
 
 
-def _ignored(workflow: Workflow) -> list[str]:
+def _ignored(db: Connection, workflow: Workflow) -> list[str]:
     """What the spec asks for and this version does not do, in words."""
     found = []
-    if workflow.registries:
-        names = ", ".join(workflow.registries)
-        found.append(f"container-registries ({names}) are not used yet: images are pulled without a login")
+    known = {one.name for one in registries.every(db)}
+    if unknown := [name for name in workflow.registries if name not in known]:
+        how = f"`appliance registry add {unknown[0]}`"
+        found.append(f"container-registries: there is no {', '.join(unknown)} here, {how}; images come without a login")
     machines = {job.machine for job in workflow.jobs.values() if job.machine and not CPU_MACHINE.fullmatch(job.machine)}
     if machines:
         found.append(f"GPUs are not leased yet: jobs for {', '.join(sorted(machines))} run without one")

@@ -12,6 +12,7 @@ from typing import Any
 
 from appliance.engine.types import Container
 from appliance.errors import ApplianceError, NotFound, StorageError
+from appliance.fetching import programs
 from appliance.spec.models import DeployAction, Job, Output
 from appliance.state import capsules, runs
 from appliance.state.capsules import Capsule
@@ -121,7 +122,7 @@ async def _forget_credentials(rooms: Rooms, run: Run, job: str) -> None:
     """The job's private files go as soon as it is over."""
     volume = rooms.scratch.volume(run.id, job, exchange.VOLUME)
     if await in_thread(rooms.store.exists, volume):
-        await in_thread(exchange.forget_files, await in_thread(rooms.store.path, volume))
+        await in_thread(programs.forget, await in_thread(rooms.store.path, volume))
 
 
 async def _last_lines(rooms: Rooms, run: Run, job: Row, declared: Job, container: Container | None) -> list[str]:

@@ -34,6 +34,7 @@ from typing import Any
 
 from appliance.datasets import uses
 from appliance.errors import ApplianceError
+from appliance.fetching.git import COMMIT
 from appliance.spec.load import parse
 from appliance.spec.models import GitCheckoutAction, Job, Output, S3DownloadAction, Workflow
 from appliance.state import runs, step_cache, versions
@@ -46,7 +47,7 @@ from appliance.workflows.plan import HOSTED
 from appliance.workflows.preparing import Prepared
 from appliance.workflows.rooms import Rooms
 from appliance.workflows.steps import actions
-from appliance.workflows.steps.checkout import COMMIT, checkout_of
+from appliance.workflows.steps.checkout import checkout_of
 
 VERSION = 1
 """Of what a key is made from; another one makes every job run again."""

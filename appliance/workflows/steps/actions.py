@@ -23,6 +23,9 @@ from dataclasses import dataclass, field, replace
 from appliance.engine.labels import Owner
 from appliance.engine.types import ContainerSpec, Mount
 from appliance.errors import ApplianceError, UsageError
+from appliance.fetching import git, programs
+from appliance.fetching import s3 as bucket
+from appliance.fetching.programs import FILES
 from appliance.spec.models import (
     ContainerAction,
     DeployAction,
@@ -35,7 +38,7 @@ from appliance.spec.models import (
 )
 from appliance.state.runs import Run
 from appliance.workflows.steps import checkout, deploying, notebook_step, s3
-from appliance.workflows.steps.checkout import FILES, checkout_of
+from appliance.workflows.steps.checkout import checkout_of
 from appliance.workflows.steps.local import Place
 
 MEBIBYTE = 1024 * 1024
@@ -43,7 +46,7 @@ MEBIBYTE = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What runs. `files` (name -> content) are mounted read-only at `checkout.FILES` and are gone after the job."""
+    """What runs. `files` (name -> content) are mounted read-only at `programs.FILES` and are gone after the job."""
 
     image: str
     entrypoint: Sequence[str] | None = None
@@ -52,7 +55,7 @@ class Task:
     secret: bool = False
     """The files hold credentials."""
     tells: bool = False
-    """It leaves words for the daemon at `checkout.TOLD`."""
+    """It leaves words for the daemon at `programs.TOLD`."""
     mounts: tuple[Mount, ...] = ()
     """Of this machine, beside its inputs and outputs."""
 
@@ -84,27 +87,27 @@ def task_of(
         found = checkout_of(action, job, env, event)
         username = action.username or env.get(checkout.OLD_USER, "")
         password = action.password or env.get(checkout.OLD_PASSWORD, "")
-        files = checkout.files_of(
+        files = git.files_of(
             found, reveal(username), reveal(password), commit=commit, place=place, known_hosts=known_hosts
         )
-        mounts = (Mount(place.path, checkout.BOUND, read_only=True),) if place else ()
-        return replace(_program(checkout.IMAGE, "git_checkout", files, secret=True), tells=True, mounts=mounts)
+        mounts = (Mount(place.path, git.BOUND, read_only=True),) if place else ()
+        return replace(_program(git.IMAGE, git.PROGRAM, files, secret=True), tells=True, mounts=mounts)
     if isinstance(action, S3DownloadAction):
         files = s3.files_of(action, job, reveal(action.access_key), reveal(action.secret_access_key))
-        return _program(s3.IMAGE, "s3_download", files, secret=True)
+        return _program(bucket.IMAGE, bucket.PROGRAM, files, secret=True)
     if isinstance(action, NotebookAction):
         image = action.image or notebook_image
-        return _program(image, "run_notebook", notebook_step.files_of(action, job), secret=False)
+        return _program(image, notebook_step.PROGRAM, notebook_step.files_of(action, job), secret=False)
     raise UsageError(f"{action.uses} runs no container")
 
 
 def _program(image: str, program: str, files: Mapping[str, str], *, secret: bool) -> Task:
-    """One of `inside`."""
-    return Task(image, ("python3", f"{FILES}/{program}.py"), (), files, secret=secret)
+    """One of ours."""
+    return Task(image, programs.command_of(program), (), files, secret=secret)
 
 
 def says_how_it_ended(job: Job) -> bool:
-    """The last line of its log is the job's message: a program of `inside` has written it."""
+    """The last line of its log is the job's message: a program of ours has written it."""
     return isinstance(job.action, GitCheckoutAction | S3DownloadAction | NotebookAction)
 
 

@@ -35,8 +35,9 @@ MODEL = "model"
 """The input that holds what is deployed."""
 DEFAULT_PATH = "/opt/models"
 _FAILING = ("Failed", "Degraded")
-_ENDINGS = ("ReplicaEnded", *_FAILING)
+_ENDINGS = ("ReplicaEnded", "Undone", *_FAILING)
 """Reasons of a deployment's events whose message has the end of a log below its first line."""
+_LOOK = "`appliance logs deployment/{name}` and `appliance deployment show {name}` say more"
 MOST_WORDS = 300
 """Characters of a log line that are shown."""
 
@@ -113,6 +114,8 @@ def judge(
     if found.desired != "running":
         raise Settled(f"it was stopped before generation {generation} was ready", where=where)
     said = found.message if found.observed == generation else "the controller has not looked at it yet"
+    if (found.status.get("undone") or {}).get("generation") == generation:
+        raise Failing(f"generation {generation} fails: {said}", where=where, hint=_LOOK.format(name=found.name))
     failing = found.phase in _FAILING and found.observed == generation and ready != generation
     if failing and waited < slow_after_s:
         raise Failing(f"generation {generation} fails: {said}", where=where, hint=_next_step(found))
@@ -131,8 +134,7 @@ def _last_line(rooms: Rooms, name: str, *, since: float) -> str:
 
 
 def _next_step(found: Resource) -> str:
-    more = f"`appliance logs deployment/{found.name}` and `appliance deployment show {found.name}` say more"
-    return f"{more}; it stays declared, and takes over once it is ready"
+    return f"{_LOOK.format(name=found.name)}; it stays declared, and takes over once it is ready"
 
 
 def document_of(action: DeployAction, base: Mapping[str, Any], model_id: str) -> dict[str, Any]:

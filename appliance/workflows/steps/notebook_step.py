@@ -7,14 +7,17 @@ them: a secret comes to a notebook as a variable of the job.
 from __future__ import annotations
 
 import keyword
+from pathlib import Path
 from posixpath import basename, normpath
 
 from appliance.errors import UsageError
+from appliance.fetching import programs
 from appliance.spec.models import Job, NotebookAction
-from appliance.workflows.steps import inside
 from appliance.workflows.steps.targets import target_of
 
 SUFFIX = ".ipynb"
+PROGRAM = "run_notebook"
+INSIDE = Path(__file__).with_name("inside")
 
 
 def files_of(action: NotebookAction, job: Job) -> dict[str, str]:
@@ -34,7 +37,7 @@ def files_of(action: NotebookAction, job: Job) -> dict[str, str]:
         "parameters": action.parameters,
         "kernel": action.kernel,
     }
-    return inside.files_of("run_notebook", request)
+    return programs.files_of(PROGRAM, request, folder=INSIDE)
 
 
 def output_of(action: NotebookAction, job: Job) -> str:

@@ -6,7 +6,7 @@ Rows, volumes, datasets and secrets are the real ones below a temporary folder.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -78,6 +78,8 @@ class FakeEngine:
     images: set[str] = field(default_factory=lambda: {"busybox", "appliance/base"})
     moved: dict[str, str] = field(default_factory=dict)
     """Image name -> the id it means, where that is not the one it meant at first."""
+    private: dict[str, str] = field(default_factory=dict)
+    """Image name -> the registry whose login it needs."""
     gone: set[str] = field(default_factory=set)
     """Ids of images that are not here any more."""
     start_error: str = ""
@@ -85,10 +87,10 @@ class FakeEngine:
     """What a container ends with that is asked to."""
     unreachable: bool = False
 
-    async def ensure(self, ref: str, progress: Callable[[str], None]) -> str:
+    async def ensure(self, ref: str, progress: Callable[[str], None], *, registries: Collection[str] = ()) -> str:
         progress(f"pulling {ref}")
         self.before("ensure")
-        if ref not in self.images:
+        if ref not in self.images or self.private.get(ref, "") not in ("", *registries):
             raise NoSuchImage(f"no image {ref}", hint="check its name")
         return self.moved.get(ref, f"sha256:{ref}")
 

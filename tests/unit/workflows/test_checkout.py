@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import UsageError
+from appliance.fetching.git import files_of
+from appliance.fetching.inside import git_checkout
 from appliance.spec.models import GitCheckoutAction, Job, Output, Value
 from appliance.spec.refs import EVENT_URL
 from appliance.workflows.steps import local
 from appliance.workflows.steps.actions import task_of
-from appliance.workflows.steps.checkout import checkout_of, files_of
-from appliance.workflows.steps.inside import git_checkout
+from appliance.workflows.steps.checkout import checkout_of
 from tests.support.git import GitServer, Repository
 
 REPO = {"repo": Output(type="volume")}

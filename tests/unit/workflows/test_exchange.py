@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import UsageError
-from appliance.workflows.exchange import LARGEST_STRING, LARGEST_WORD, fill, forget_files, read_string, read_told
-from appliance.workflows.steps.checkout import TOLD
+from appliance.fetching.programs import LARGEST_WORD, TOLD, forget, read_told
+from appliance.workflows.exchange import LARGEST_STRING, fill, read_string
 
 
 @pytest.fixture
@@ -50,8 +50,8 @@ def test_what_many_jobs_have_made_is_a_folder(tmp_path: Path) -> None:
 
 
 def test_the_private_files_of_a_job_can_be_forgotten(root: Path) -> None:
-    forget_files(root)
-    forget_files(root)
+    forget(root)
+    forget(root)
     assert sorted(path.name for path in root.iterdir()) == ["inputs", "outputs"]
 
 

@@ -278,7 +278,7 @@ class Play:
         if what.how != "forever":
             self.due[name] = (self.bench.clock() + what.after_s, what)
 
-    async def ensure(self, ref: str, progress: Any) -> str:
+    async def ensure(self, ref: str, progress: Any, **_: Any) -> str:
         """No image where the attempt says so."""
         self.bench.engine.before("ensure")
         name = ref.removeprefix("image-of-")

@@ -163,6 +163,7 @@ def test_ready_or_waiting(fields: dict[str, Any], expected: str | None) -> None:
         (resource(generation=4), 1.0, "generation 4 was applied"),
         (resource(phase="Failed", message="no such image"), 1.0, "generation 3 fails: no such image"),
         (resource(phase="Degraded", message="crash loop"), 1.0, "generation 3 fails: crash loop"),
+        (resource(phase="Degraded", status={"undone": {"generation": 3}}), 400.0, "generation 3 fails: waits"),
         (resource(), 601.0, "not ready after 600 s: waits"),
         (resource(phase="Degraded", message="late"), 601.0, "not ready after 600 s: late"),
     ],

@@ -23,7 +23,7 @@ async def test_the_volumes_are_made_while_the_image_is_looked_for(
 ) -> None:
     ensure, made, loop = bench.engine.ensure, asyncio.Event(), asyncio.get_running_loop()
 
-    async def waits_for_a_volume(ref: str, progress: Any) -> str:
+    async def waits_for_a_volume(ref: str, progress: Any, **_: Any) -> str:
         async with asyncio.timeout(PATIENCE_S):
             await made.wait()
         return await ensure(ref, progress)
@@ -37,6 +37,16 @@ async def test_the_volumes_are_made_while_the_image_is_looked_for(
     run = bench.submit(flow(job=job))
     await bench.settle()
     assert bench.phases(run) == {"job": "Succeeded"}
+
+
+@pytest.mark.parametrize(("registries", "phase"), [(["mine"], "Succeeded"), (["other"], "Error"), ([], "Error")])
+async def test_an_image_comes_with_the_login_that_the_file_names(
+    bench: Bench, registries: list[str], phase: str
+) -> None:
+    bench.engine.private = {"busybox": "mine"}
+    run = bench.submit({"defaults": {"resources": {"container-registries": registries}}, **flow(job=script())})
+    await bench.settle()
+    assert bench.phases(run) == {"job": phase}
 
 
 async def test_a_job_that_may_be_given_earlier_outputs_makes_its_volumes_once_that_is_known(bench: Bench) -> None:
@@ -57,7 +67,7 @@ async def test_without_an_image_the_volumes_go_once_they_are_whole(
 ) -> None:
     missing, order = threading.Event(), list[str]()
 
-    async def ensure(ref: str, progress: Any) -> str:
+    async def ensure(ref: str, progress: Any, **_: Any) -> str:
         order.append("no image")
         missing.set()
         raise NoSuchImage("no such image")

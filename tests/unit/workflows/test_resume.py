@@ -8,11 +8,11 @@ import pytest
 
 from appliance.datasets import uses
 from appliance.errors import Conflict, ImageNotFound
+from appliance.fetching.programs import FILES, TOLD
 from appliance.settings import load as load_settings
 from appliance.state import events, resources, runs
 from appliance.workflows import again
 from appliance.workflows.steps import actions
-from appliance.workflows.steps.checkout import FILES, TOLD
 from appliance.workflows.submit import cancel_run, start_run
 from tests.conftest import Clock
 from tests.unit.workflows.bodies import write

@@ -9,11 +9,11 @@ import pytest
 
 from appliance.datasets import uses
 from appliance.errors import Conflict
+from appliance.fetching.programs import TOLD
 from appliance.settings import load as load_settings
 from appliance.state import events, runs, step_cache
 from appliance.workflows.kept import reuse
 from appliance.workflows.kept.deleting import delete_run
-from appliance.workflows.steps.checkout import TOLD
 from appliance.workflows.submit import start_run
 from tests.conftest import Clock
 from tests.unit.workflows.fakes import Bench, Inside, Killed, flow, script

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.errors import UsageError
+from appliance.fetching.inside.s3_download import Download, Listed, Plan, Refused, belongs, place_of, plan, size
+from appliance.fetching.s3 import address_of, endpoint_of
 from appliance.spec.models import Job, Output, S3DownloadAction
 from appliance.workflows.steps.actions import task_of
-from appliance.workflows.steps.inside.s3_download import Download, Listed, Plan, Refused, belongs, place_of, plan, size
-from appliance.workflows.steps.s3 import address_of, endpoint_of
 
 part = st.sampled_from(["", ".", "..", "a", "b", "data", "ü", "a b", "x" * 256, "a\0", "...", "-rf", "%2e%2e", "\\"])
 keys = st.lists(part, min_size=1, max_size=5).map("/".join)
@@ -101,7 +101,7 @@ def test_an_object_is_moved_in_when_it_is_whole_and_is_not_fetched_twice(tmp_pat
 
 
 def test_a_wrong_size_fails_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("appliance.workflows.steps.inside.s3_download.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("appliance.fetching.inside.s3_download.time.sleep", lambda seconds: None)
     tries: list[str] = []
 
     def fetch(one: Listed, path: str, count: object) -> None:

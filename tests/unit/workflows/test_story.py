@@ -22,9 +22,10 @@ async def test_what_is_ignored_is_said(bench: Bench) -> None:
     )
     told = [event.message for event in events.newest(bench.db.read, kind="run") if event.reason == "Ignored"]
     assert [message.partition(":")[0] for message in told] == [
-        "container-registries (mine) are not used yet",
+        "container-registries",
         "GPUs are not leased yet",
     ]
+    assert "no mine here, `appliance registry add mine`" in told[0]
     assert "A4000" in told[1]
     assert "C5" not in told[1]
 

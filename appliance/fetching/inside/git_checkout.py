@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,7 @@ class Git:
     def __init__(self, request: dict[str, Any]) -> None:
         self.url: str = request["url"]
         self._origin: str = request["origin"]
+        self._asks: str = request.get("asks", "set `with.password`")
         self._environment = {**os.environ, **environment(request)}
         if request["bound"]:
             self._environment["GIT_ALLOW_PROTOCOL"] = "file"
@@ -83,7 +85,7 @@ class Git:
             return "it names an address with a protocol that a job may not use: " + _last(said)
         if asks := re.search(r"could not read (?:Username|Password) for '([^']*)'", said):
             if asks[1] == self._origin:
-                return f"{host} asks for a user name and a password: set `with.password`"
+                return f"{host} asks for a user name and a password: {self._asks}"
             return f"{asks[1]} asks for a user name and a password, and this job's are for {self._origin} only"
         if "submodule" not in said:
             for pattern, words in REASONS:
@@ -204,6 +206,9 @@ def checkout(git: Git, request: dict[str, Any]) -> tuple[str, str]:
     large_files(git, target)
     for folder in nested(outward, target):
         large_files(outward, folder)
+    if request.get("lean"):  # git's own copies: else everything large would be here twice
+        for kept in (Path(target, ".git/lfs"), *Path(target, ".git/modules").glob("**/lfs")):
+            shutil.rmtree(kept / "objects", ignore_errors=True)
     return what, commit
 
 

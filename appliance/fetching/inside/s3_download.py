@@ -257,9 +257,12 @@ def size(count: float) -> str:
 
 def client_of(request: dict[str, Any]) -> Any:
     import boto3
+    from botocore import UNSIGNED
     from botocore.config import Config
 
+    login = {} if request["access_key"] else {"signature_version": UNSIGNED}
     config = Config(
+        **login,
         connect_timeout=10,
         read_timeout=60,
         retries={"total_max_attempts": 4, "mode": "standard"},
@@ -268,8 +271,8 @@ def client_of(request: dict[str, Any]) -> Any:
     )
     return boto3.session.Session().client(
         "s3",
-        aws_access_key_id=request["access_key"],
-        aws_secret_access_key=request["secret_access_key"],
+        aws_access_key_id=request["access_key"] or None,
+        aws_secret_access_key=request["secret_access_key"] or None,
         region_name=request["region"] or "us-east-1",
         endpoint_url=request["endpoint"] or None,
         config=config,
