@@ -7,7 +7,7 @@ import math
 import shutil
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ import docker.errors
 
 from appliance.engine import documents, events, failures
 from appliance.engine.client import DEADLINE_S, Client
+from appliance.engine.executing import Execution, executing
 from appliance.engine.host_config import create_document
 from appliance.engine.labels import PREFIX, owner_of
 from appliance.engine.processes import kill_inside
@@ -221,6 +222,10 @@ class Engine:
             ) from None
         done = await self.client.call(lambda api: api.exec_inspect(made["Id"]))
         return int(done.get("ExitCode") or 0), bytes(output)
+
+    def executing(self, container_id: str, argv: Sequence[str]) -> AbstractAsyncContextManager[Execution]:
+        """A command whose output is read as it comes; see executing.executing."""
+        return executing(self.client, container_id, argv)
 
     def events(self) -> AsyncIterator[EngineEvent]:
         """This instance's container events since `connect` (else from now on), endlessly; see events.follow."""

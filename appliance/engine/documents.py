@@ -52,6 +52,7 @@ def container_from_inspect(document: Document) -> Container:
         finished=timestamp(state.get("FinishedAt")),
         ports=_published((document.get("NetworkSettings") or {}).get("Ports") or {}),
         log_path=Path(log_path) if log_path else None,
+        pid=int(state.get("Pid") or 0) or None,
     )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 PREFIX = "dev.appliance."
+CONTENT = "content"
+"""Kind of the containers that fetch something for a deployment; `name` and `uid` are the deployment's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,11 @@ class Owner:
     generation: int = 0
     digest: str = ""
     """Of what the container was made from; another digest means it must be made again."""
+
+    @property
+    def shown_kind(self) -> str:
+        """Of the resource that a user knows."""
+        return "deployment" if self.kind == CONTENT else self.kind
 
     def to_labels(self) -> dict[str, str]:
         return {

@@ -67,6 +67,8 @@ class Container:
     """Container port -> port on 127.0.0.1; empty unless running."""
     log_path: Path | None = None
     """The engine's json-file of this container; None with another log driver."""
+    pid: int | None = None
+    """Of its first process, as this machine counts; None unless running."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ import duckdb
 from appliance.errors import TelemetryError
 
 LINES, SOURCES, CURSORS = "store.log_lines", "store.sources", "store.cursors"
-TABLES = {LINES: False, SOURCES: False, CURSORS: True}
+REQUESTS, FAILURES = "store.requests", "store.failed_requests"
+TABLES = {LINES: False, SOURCES: False, CURSORS: True, REQUESTS: False, FAILURES: False}
 """Every table that is appended to -> whether only the newest row of each first column counts.
 
 There is no index and no key: an upsert costs four times an append. What is out of date is pruned now and then.
@@ -46,10 +47,34 @@ CREATE VIEW logs AS
            CASE WHEN l.is_error THEN 'stderr' ELSE 'stdout' END AS stream, l.line
     FROM store.log_lines l JOIN store.sources s ON s.id = l.source
 """,
+    """
+CREATE TABLE store.requests (
+    ts TIMESTAMP NOT NULL, kind VARCHAR NOT NULL, name VARCHAR NOT NULL, target VARCHAR NOT NULL,
+    requests UINTEGER NOT NULL, ok UINTEGER NOT NULL, redirected UINTEGER NOT NULL, refused UINTEGER NOT NULL,
+    failed UINTEGER NOT NULL, cut UINTEGER NOT NULL, held UINTEGER NOT NULL, held_ms UBIGINT NOT NULL,
+    held_most_ms UBIGINT NOT NULL, wait_ms UBIGINT NOT NULL, total_ms UBIGINT NOT NULL, received UBIGINT NOT NULL,
+    sent UBIGINT NOT NULL, waits UINTEGER[] NOT NULL, totals UINTEGER[] NOT NULL
+);
+CREATE TABLE store.failed_requests (
+    ts TIMESTAMP NOT NULL, kind VARCHAR NOT NULL, name VARCHAR NOT NULL, target VARCHAR NOT NULL,
+    status USMALLINT NOT NULL, cut BOOLEAN NOT NULL, held_ms BIGINT NOT NULL, wait_ms BIGINT NOT NULL,
+    total_ms BIGINT NOT NULL
+);
+CREATE VIEW requests AS
+    SELECT ts, kind, name, target, requests, ok, redirected, refused, failed, cut, held, held_ms, held_most_ms,
+           wait_ms, total_ms, received, sent
+    FROM store.requests;
+CREATE VIEW failed_requests AS SELECT * FROM store.failed_requests
+""",
 )
 """Each leads from the version before it. Tables live in the schema `store`; `main` holds what SQL users see:
 
 logs(seq BIGINT, ts TIMESTAMP in UTC, kind, name, part, container, stream, line VARCHAR)
+requests(ts: a second, kind, name, target: a replica's short container id, requests, of those by status ok (2xx),
+    redirected, refused (4xx), failed (5xx); cut: ended before they were whole, held: waited for a replica; the sums
+    held_ms, wait_ms until an answer began, total_ms until it was whole; received, sent: bytes). Sum over seconds:
+    there may be more than one row of each.
+failed_requests(ts, kind, name, target, status, cut, held_ms, wait_ms, total_ms): single ones, not all
 
 Times are TIMESTAMP, not TIMESTAMP WITH TIME ZONE: the session is in UTC, so both compare alike, and a Python client
 needs no further package to read them.
@@ -105,6 +130,7 @@ def _connect(file: Path, memory_mb: int) -> duckdb.DuckDBPyConnection:
         connection.execute(f"SELECT max(seq) FROM {LINES}").fetchall()
         connection.execute(f"SELECT count(*), max(id) FROM {SOURCES}").fetchall()
         connection.execute(f"SELECT count(*), max(position) FROM {CURSORS}").fetchall()
+        connection.execute(f"SELECT count(*), max(ts) FROM {REQUESTS}").fetchall()
     except BaseException:
         connection.close()
         raise

@@ -19,7 +19,7 @@ MOST_CHARACTERS = 32 * 1024 * 1024
 _FETCH = 500
 _ALLOWED = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 _ZONED = "TIMESTAMP WITH TIME ZONE"
-SQL_HINT = "`DESCRIBE logs` lists the columns; times are UTC"
+SQL_HINT = "`DESCRIBE logs` (or requests, failed_requests) lists the columns; times are UTC"
 
 
 def source_key(source: LogSource) -> tuple[str, str, str]:

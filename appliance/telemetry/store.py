@@ -20,7 +20,7 @@ from typing import Any
 import duckdb
 
 from appliance.errors import TelemetryError
-from appliance.telemetry.database import CURSORS, LINES, SOURCES, TABLES, open_database
+from appliance.telemetry.database import CURSORS, FAILURES, LINES, REQUESTS, SOURCES, TABLES, open_database
 from appliance.telemetry.types import LogSource
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,9 @@ FLUSH_ROWS = 10_000
 APPEND_ROWS = 1000
 """Rows that are handed over in one call: it holds Python's lock, and the event loop must not wait for long."""
 PRUNE_ROWS = 20_000
-"""Cursors that are written between two prunings."""
+"""Cursors, or seconds of requests, that are written between two prunings."""
+KEEP_REQUESTS_DAYS = 15
+"""Two weeks are asked for at most."""
 FULL_BYTES = 8 * 1024 * 1024
 """Text that may wait to be written; beyond it readers must pause."""
 RETRY_FIRST_S = 0.5
@@ -86,6 +88,8 @@ class Store:
         self._stopping = False
         self._last_commit = 0.0
         self._superseded = PRUNE_ROWS
+        self._counted = PRUNE_ROWS
+        """Rows about requests since old ones were last removed."""
         self._readers: set[duckdb.DuckDBPyConnection] = set()
         self._files = threading.Lock()
         """Held while the files of the database change, and while they are copied."""
@@ -240,6 +244,9 @@ class Store:
             appender.flush()
         if self._superseded >= PRUNE_ROWS:
             self._prune(connection)
+        self._counted += sum(len(batch.rows.get(REQUESTS, ())) for batch in batches)
+        if self._counted >= PRUNE_ROWS:
+            self._prune_requests(connection)
         connection.commit()
 
     def _prune(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -249,6 +256,13 @@ class Store:
             " WHERE cursors.container = latest.container AND cursors.seq < latest.newest"
         )
         self._superseded = 0
+
+    def _prune_requests(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """What is old by the clock and beside the newest: one of the two may be in a wrong year."""
+        newest = f"(SELECT least(max(ts), make_timestamp({time.time_ns() // 1000})) FROM {REQUESTS})"
+        for table in (REQUESTS, FAILURES):
+            connection.execute(f"DELETE FROM {table} WHERE ts < {newest} - INTERVAL {KEEP_REQUESTS_DAYS} DAY")
+        self._counted = 0
 
     def _appender(self, connection: duckdb.DuckDBPyConnection, table: str) -> duckdb.Appender:
         """Kept open from batch to batch, which makes small ones cheaper."""

@@ -20,9 +20,11 @@ import duckdb
 from anyio import to_thread
 
 from appliance.errors import TelemetryError
+from appliance.router.requests import Request
 from appliance.telemetry.database import LINES
 from appliance.telemetry.query import matches, read_lines, run_sql, source_key
 from appliance.telemetry.reader import Reader
+from appliance.telemetry.requests import Tally, Traffic, read_traffic
 from appliance.telemetry.store import Batch, Store
 from appliance.telemetry.types import LogLine, LogQuery, LogSource
 
@@ -36,6 +38,10 @@ LOGS_TIMEOUT_S = 30.0
 FOLLOW_LINES = 2000
 """Lines of one batch of `follow`."""
 MOST_WARNINGS = 50
+ROW_BYTES = 500
+"""Of a row that counts requests, about."""
+COUNT_S = 1.0
+"""So long requests are counted together before they are stored."""
 
 
 class _Subscriber:
@@ -47,7 +53,10 @@ class _Subscriber:
 
 
 class Telemetry:
-    """Container logs in DuckDB. `redact` gives the secrets; it is called on the event loop, at start and attach."""
+    """Container logs and counted requests, in DuckDB.
+
+    `redact` gives the secrets; it is called on the event loop, at start and attach.
+    """
 
     def __init__(
         self,
@@ -68,6 +77,8 @@ class Telemetry:
         self._head = 0
         """The newest committed sequence number."""
         self._stopped = False
+        self._tally = Tally()
+        self._counting: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         """Open the database (a damaged one is moved aside, see `warnings`) and begin to read and write.
@@ -85,6 +96,7 @@ class Telemetry:
         if self._stopped:
             return
         self._stopped = True
+        self._store_counts()
         await to_thread.run_sync(self._reader.stop)
         await to_thread.run_sync(self._store.stop)
         for subscriber in self._subscribers:
@@ -156,6 +168,21 @@ class Telemetry:
         finally:
             self._subscribers.discard(subscriber)
 
+    def count(self, requests: Iterable[Request]) -> None:
+        """Requests that have ended at the front door. Stored after a second; lost where the daemon is killed before."""
+        if self._stopped or self._loop is None:
+            return
+        for request in requests:
+            self._tally.add(request)
+        if self._counting is None:
+            self._counting = self._loop.call_later(COUNT_S, self._store_counts)
+
+    async def traffic(self, prefix: str, *, since: float, until: float, steps: int = 60) -> Traffic:
+        """What has come to this route of the front door, such as `/deployments/web`, between two unix times."""
+        return await self._read(
+            lambda connection: read_traffic(connection, prefix, since=since, until=until, steps=steps), LOGS_TIMEOUT_S
+        )
+
     async def sql(
         self, text: str, *, limit: int = 10_000, timeout_s: float = 10
     ) -> tuple[list[str], list[tuple[Any, ...]]]:
@@ -182,6 +209,18 @@ class Telemetry:
                 await asyncio.wait({work})
             work.exception()
             raise
+
+    def _store_counts(self) -> None:
+        if self._counting is not None:
+            self._counting.cancel()
+            self._counting = None
+        rows = self._tally.take()
+        if not rows:
+            return
+        if self._store.full:
+            self._warn("the log and metric database is not written fast enough: some requests were not counted")
+            return
+        self._store.submit(Batch(rows, size=ROW_BYTES * sum(map(len, rows.values()))))
 
     async def _page(self, query: LogQuery) -> tuple[list[LogLine], bool]:
         return await self._read(lambda connection: read_lines(connection, query), LOGS_TIMEOUT_S)

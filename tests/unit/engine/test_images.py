@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from appliance.engine import images as images_module
 from appliance.engine.docker import Engine
 from appliance.engine.images import Images
+from appliance.engine.pull import Login
 from appliance.engine.recipes import turn as turns
 from appliance.engine.recipes.base import BASE
 from appliance.engine.recipes.recipe import RECIPE_LABEL, Progress, Recipe
-from appliance.errors import ApplianceError, EngineError
+from appliance.errors import ApplianceError, EngineError, NoSuchImage
 from tests.unit.engine.fake import FakeEngine, fake_engine
 
 pytestmark = pytest.mark.anyio
@@ -70,7 +72,7 @@ async def begun(builder: Builder, times: int = 1) -> None:
 
 async def both_wait(images: Images) -> None:
     """Two callers are at the same build."""
-    await until(lambda: images._flights[BASE.ref]._waiting == 2)
+    await until(lambda: images._flights[BASE.ref, frozenset()]._waiting == 2)
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -179,3 +181,33 @@ async def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "lock").symlink_to(tmp_path / "victim")
     async with turns.turn("one", print, tmp_path / "lock"):
         assert not (tmp_path / "victim").exists()
+
+
+async def test_who_has_a_login_does_not_share_the_pull_of_who_has_none(
+    fake: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the one without would have it refused for both, or be given what the other may have."""
+    asked: list[Login] = []
+
+    async def pull(client: object, ref: str, progress: object, *, login: Login) -> None:
+        asked.append(login)
+        await asyncio.sleep(0)
+        if login.auth is None:
+            raise NoSuchImage("denied")
+        fake.answers["GET /images/ghcr.io/x/y:1/json"] = image("")
+
+    def logins(names: Collection[str], ref: str) -> Login:
+        return Login(auth={"username": "me"}) if "mine" in names and ref == "ghcr.io/x/y:1" else Login()
+
+    monkeypatch.setattr(images_module, "pull", pull)
+    engine = Engine(instance="0badcafe", docker_host=fake.host)
+    images = Images(engine, base_image="python:3", work_dir=tmp_path / "home", logins=logins)
+    without, has, too = await asyncio.gather(
+        images.ensure("ghcr.io/x/y:1"),
+        images.ensure("ghcr.io/x/y:1", registries=["mine"]),
+        images.ensure("ghcr.io/x/y:1", registries=["mine"]),
+        return_exceptions=True,
+    )
+    assert isinstance(without, NoSuchImage)
+    assert has == too == "sha256:here"
+    assert len(asked) == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import pytest
 
@@ -20,7 +20,9 @@ class Images:
         self.error: Exception | None = None
         self.calls = 0
 
-    async def ensure(self, ref: str, progress: Callable[[str], None] = print) -> str:
+    async def ensure(
+        self, ref: str, progress: Callable[[str], None] = print, *, registries: Collection[str] = ()
+    ) -> str:
         self.calls += 1
         progress(f"pulling {ref}")
         await self.gate.wait()

@@ -38,6 +38,11 @@ def test_why_an_image_cannot_be_had(message: str, hint: str) -> None:
     assert hint in found.hint
 
 
+def test_a_refused_login_says_its_own_next_step() -> None:
+    found = unavailable("a:1", "unauthorized: incorrect username or password", "`appliance registry add mine`")
+    assert found.hint == "`appliance registry add mine`"
+
+
 def test_a_full_disk_is_not_a_missing_image() -> None:
     found = unavailable("a:1", "failed to register layer: write /x: no space left on device")
     assert type(found) is EngineError
