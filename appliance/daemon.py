@@ -15,6 +15,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -27,7 +28,11 @@ from appliance.backup.work import Work
 from appliance.datasets.datasets import Datasets
 from appliance.datasets.models import Models
 from appliance.datasets.uploads import Uploads
+from appliance.deployments.content import Content
 from appliance.deployments.controller import DeploymentController
+from appliance.deployments.gathering import Gathering
+from appliance.deployments.load import this_machine
+from appliance.deployments.scaler import Scaler
 from appliance.engine.docker import Engine
 from appliance.engine.images import Images
 from appliance.errors import ApplianceError
@@ -45,6 +50,7 @@ from appliance.storage.scratch import Scratch
 from appliance.storage.zfs.store import ZfsStore
 from appliance.telemetry.telemetry import Telemetry
 from appliance.triggers.triggers import Triggers
+from appliance.vault.registries import Registries
 from appliance.vault.secrets import Secrets
 from appliance.watch import Watcher
 from appliance.workflows.controller import RunController
@@ -142,7 +148,8 @@ async def _build(settings: Settings, clock: Callable[[], float]) -> House:
     room = Room(store, settings.home, low=low, reserve=settings.reserve_mb << 20)
     await _first_look(room)
     engine = Engine(instance=instance, docker_host=settings.docker_host)
-    images = Images(engine, base_image=settings.base_image, work_dir=settings.home)
+    registries = Registries(db, secrets, clock)
+    images = Images(engine, base_image=settings.base_image, work_dir=settings.home, logins=registries.login)
     datasets = Datasets(db, store, clock)
     models = Models(db, store, clock)
     uploads = Uploads(db, store, datasets, settings.uploads_dir, clock)
@@ -159,6 +166,7 @@ async def _build(settings: Settings, clock: Callable[[], float]) -> House:
         host=settings.host,
         port=settings.port,
         api_socket=settings.front_socket,
+        connections=settings.connections,
     )
     await telemetry.start()
     work = Work(
@@ -194,11 +202,35 @@ async def _build(settings: Settings, clock: Callable[[], float]) -> House:
         hint=reconciler.hint,
         no_room=room.why,
     )
+    scaler = Scaler(
+        db=db,
+        engine=engine,
+        router=router,
+        telemetry=telemetry,
+        settings=settings,
+        host=this_machine(),
+        clock=clock,
+        hint=reconciler.hint,
+    )
+    router.on_knock = scaler.woken
+    gathering = Gathering(
+        db=db,
+        engine=engine,
+        images=images,
+        store=store,
+        datasets=datasets,
+        telemetry=telemetry,
+        vault=secrets,
+        instance=instance,
+    )
+    content = Content(gathering, clock, partial(reconciler.hint, DeploymentController.kind))
     deployments = DeploymentController(
         db=db,
         engine=engine,
         images=images,
         models=models,
+        content=content,
+        scaler=scaler,
         telemetry=telemetry,
         router=router,
         vault=secrets,
@@ -240,6 +272,7 @@ async def _build(settings: Settings, clock: Callable[[], float]) -> House:
         workspaces=workspaces,
         telemetry=telemetry,
         secrets=secrets,
+        registries=registries,
         space=SpaceReports(db, store, room, low=low, clock=clock),
         backups=backups,
         notebooks=notebooks,
@@ -247,6 +280,7 @@ async def _build(settings: Settings, clock: Callable[[], float]) -> House:
         hint=reconciler.hint,
         clock=clock,
         started=clock(),
+        meters=router.meters,
     )
     watcher = Watcher(db, settings.specs_dir, debounce_s=settings.watch_debounce_s, clock=clock, hint=reconciler.hint)
-    return House(parts, store, router, runs, deployments, reconciler, watcher, room, triggers)
+    return House(parts, store, router, runs, deployments, reconciler, watcher, room, triggers, scaler)

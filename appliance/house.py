@@ -15,6 +15,7 @@ from typing import Any
 from appliance import wire
 from appliance.api.parts import Parts
 from appliance.deployments.controller import DeploymentController
+from appliance.deployments.scaler import Scaler
 from appliance.engine.labels import owner_of
 from appliance.engine.types import EngineEvent
 from appliance.errors import ApplianceError
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 
 CHECK_S = 10.0
 """Between two looks at the disk, the front door and the rest."""
+SCALE_S = 1.0
+"""Between two looks at deployments that scale or sleep by themselves."""
 RETRY_S = 2.0
 GPU_DEADLINE_S = 5.0
 TEND_S = 60.0
@@ -58,6 +61,7 @@ class House:
     watcher: Watcher
     room: Room
     triggers: Triggers
+    scaler: Scaler
     steady: Steady = field(default_factory=Steady)
     """Whether the clock is to be believed by what lets go of old things."""
 
@@ -72,6 +76,8 @@ class House:
             "history": self._tend,
             "kept runs": self._tend_runs,
             "triggers": self.triggers.run,
+            "scaling": self._scale,
+            "requests": self.scaler.listen,
         }
         return [(name, _keep(name, work)) for name, work in works.items()]
 
@@ -114,10 +120,11 @@ class House:
         await self.router.set_binds([f"{gateway}:{self.parts.settings.port}"])
         self._tell("engine", True, f"Docker {info.version}, {info.storage_driver}, cgroup v{info.cgroup_version}")
         await self._catch_up()
-        try:
-            await self.runs.sweep()
-        except ApplianceError as error:
-            log.warning("what old runs have left stays for now: %s", error)
+        for sweep in (self.runs.sweep, self.deployments.sweep):
+            try:
+                await sweep()
+            except ApplianceError as error:
+                log.warning("what old runs and deployments have left stays for now: %s", error)
 
     async def _catch_up(self) -> None:
         for container in await self.parts.engine.list():
@@ -143,14 +150,14 @@ class House:
         if event.action == "start":
             await self._follow_logs(event.container_id)
         if event.action in ("start", "die", "destroy", "oom"):
-            self.parts.hint(owner.kind, owner.uid)
+            self.parts.hint(owner.shown_kind, owner.uid)
 
     async def _follow_logs(self, container_id: str) -> None:
         """A listing does not tell where a container's log is, so it is looked at by itself."""
         container = await self.parts.engine.inspect(container_id)
         owner = owner_of(container.labels) if container else None
         if container and owner and container.log_path and container.state == "running":
-            source = LogSource(kind=owner.kind, name=owner.name, part=owner.part, container=container.id)
+            source = LogSource(kind=owner.shown_kind, name=owner.name, part=owner.part, container=container.id)
             self.parts.telemetry.attach(source, container.log_path)
 
     # -- front door and the rest
@@ -192,6 +199,11 @@ class House:
             now = self.parts.clock()
             await self.runs.tend(now, by_age=self.steady.look(now, time.monotonic()))
             await asyncio.sleep(TEND_S)
+
+    async def _scale(self) -> None:
+        while True:
+            await self.scaler.tend()
+            await asyncio.sleep(SCALE_S)
 
     async def _watch_space(self) -> None:
         """What waits for disk space begins as soon as there is some."""

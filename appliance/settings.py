@@ -33,6 +33,8 @@ SETTINGS = (
     Setting("storage", "auto", "Volume store: zfs, directory, or auto (zfs where `zpool` is set, else directory)."),
     Setting("zpool", "", "Pool or dataset that holds the volumes of the zfs store, such as tank/appliance."),
     Setting("haproxy", "haproxy", "The HAProxy program (2.6 or newer) that serves the front door."),
+    Setting("connections", 20_000, "Client connections that the front door has open at most.", 64),
+    Setting("hold_most", 1000, "Requests of one deployment that wait for a replica at most; more are refused.", 1),
     Setting("base_image", "python:3.12-slim-bookworm", "Base of the built-in images, where a registry answers."),
     Setting("notebook_image", "appliance/notebook", "Image of a notebook that names none."),
     Setting("shm_mb", 1024, "Shared memory of a container, in MiB; PyTorch's data loaders need it."),
@@ -43,6 +45,12 @@ SETTINGS = (
     Setting("log_flush_s", 0.5, "Seconds a log line may wait before it is stored."),
     Setting("telemetry_memory_mb", 512, "Memory that the log and metric database may use, in MiB."),
     Setting("deploy_deadline_s", 300.0, "Seconds a new deployment revision has to become ready."),
+    Setting("drain_s", 120.0, "Seconds that requests of a replica that leaves are waited for, at most."),
+    Setting(
+        "hold_s", 60.0, "Seconds that a request waits for a deployment without a ready replica.", 0, 86_400
+    ),
+    Setting("keep_revisions", 50, "Revisions of a deployment that are kept, and those that serve or have lately.", 1),
+    Setting("autoscale_every_s", 15.0, "Seconds between two looks at the load of deployments that scale by it.", 1),
     Setting("snapshot_interval_s", 600.0, "Seconds between two snapshots of a running notebook's changes; 0: none."),
     Setting("keep_recent_h", 24.0, "Hours for which every snapshot of a workspace is kept."),
     Setting("keep_hourly", 48, "Hours of which the newest snapshot is kept, of those that have one."),
@@ -69,6 +77,8 @@ class Settings:
     storage: str
     zpool: str
     haproxy: str
+    connections: int
+    hold_most: int
     base_image: str
     notebook_image: str
     shm_mb: int
@@ -79,6 +89,10 @@ class Settings:
     log_flush_s: float
     telemetry_memory_mb: int
     deploy_deadline_s: float
+    drain_s: float
+    hold_s: float
+    keep_revisions: int
+    autoscale_every_s: float
     snapshot_interval_s: float
     keep_recent_h: float
     keep_hourly: int

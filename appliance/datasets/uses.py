@@ -17,7 +17,6 @@ from appliance.errors import UsageError
 from appliance.state import capsules, holds, models, resources, rollouts, runs, versions
 from appliance.state.db import Connection
 from appliance.state.resources import Resource
-from appliance.state.rollouts import OPEN
 from appliance.state.runs import FINAL_PHASES, Run
 
 Key = tuple[str, str]
@@ -33,7 +32,7 @@ def target(dataset: str, version: str) -> str:
 def of_versions(db: Connection) -> Mapping[Key, list[str]]:
     """Version -> who needs it, in words for a person. Versions that nobody needs are not in it."""
     found: defaultdict[Key, list[str]] = defaultdict(list)
-    for works in (_of_runs(db), _of_capsules(db), _of_notebooks(db), _of_models(db), _of_people(db)):
+    for works in (_of_runs(db), _of_capsules(db), _of_notebooks(db), _of_models(db), _of_content(db), _of_people(db)):
         for key, who in works:
             if who not in found[key]:
                 found[key].append(who)
@@ -155,6 +154,15 @@ def _of_models(db: Connection) -> Iterator[tuple[Key, str]]:
             yield (model.dataset, model.version), who
 
 
+def _of_content(db: Connection) -> Iterator[tuple[Key, str]]:
+    """Versions that a deployment's replicas have mounted."""
+    for row in resources.every(db, "deployment"):
+        for pin in _pins(db, row):
+            for entry in pin.get("content", {}).values():
+                if "dataset" in entry:
+                    yield (entry["dataset"], entry["version"]), f"deployment {row.name}"
+
+
 def _of_people(db: Connection) -> Iterator[tuple[Key, str]]:
     for held, rows in holds.every(db, HOLDS).items():
         dataset, _, version = held.removeprefix(HOLDS).partition("/")
@@ -163,9 +171,13 @@ def _of_people(db: Connection) -> Iterator[tuple[Key, str]]:
 
 
 def _pinned(db: Connection, deployment: Resource) -> set[str]:
+    """Ids of its models."""
+    return {str(model_id) for pin in _pins(db, deployment) for model_id in pin.get("models", {}).values()}
+
+
+def _pins(db: Connection, deployment: Resource) -> list[Mapping[str, Any]]:
     """Of what serves or is under way, and of what served before, where a rollback goes. None while it is off."""
-    rows = list(rollouts.every(db, deployment.uid))
-    kept = [row for row in rows if row.began is not None and (row.phase in OPEN or row.phase == "Serving")]
-    if kept:
-        kept += [row for row in rows if row.phase == "Superseded" and row.ready is not None][:1]
-    return {str(model_id) for row in kept for model_id in (row.pin or {}).get("models", {}).values()}
+    kept = rollouts.held(list(rollouts.every(db, deployment.uid)))
+    if all(row.began is None or row.phase == "Superseded" for row in kept):
+        return []
+    return [row.pin for row in kept if row.pin]

@@ -1,59 +1,41 @@
 """Brings each deployment to its declared replicas without dropping a request on the way.
 
-A pass looks, decides by `plan.decide`, tells the front door who serves, writes what it saw, then acts. Whoever leaves
-does so beside the loop: requests under way may take their time, and a replica that dies meanwhile is replaced at once.
+A pass looks, decides by `plan.decide`, tells the front door who serves, writes what it saw, then acts.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from appliance.datasets.models import Models
-from appliance.deployments import status
-from appliance.deployments.making import Making, warnings
-from appliance.deployments.plan import BLOCKED_EVERY_S, Facts, Phase, Place, Plan, Replica, decide, was_whole
+from appliance.deployments import fit, status
+from appliance.deployments.acting import Acting
+from appliance.deployments.making import Content, Making
+from appliance.deployments.plan import Facts, Plan, Replica, decide
 from appliance.deployments.prober import Prober
 from appliance.deployments.progress import moves
-from appliance.deployments.replicas import End, Replicas, port_of
-from appliance.deployments.view import View, look
+from appliance.deployments.readying import Images, Readying
+from appliance.deployments.replicas import End, Replicas
+from appliance.deployments.serving import Seen, Serving, hold_s, prefix
+from appliance.deployments.view import Scales, View, look
 from appliance.engine.docker import Engine
-from appliance.engine.images import Images
-from appliance.engine.preparing import Image, Preparing
-from appliance.engine.types import Container
-from appliance.errors import ApplianceError, ImageNotFound, RouterError
+from appliance.engine.preparing import Image
+from appliance.errors import ApplianceError
 from appliance.reconcile import Again
 from appliance.router.router import Router
-from appliance.router.table import Route, Target
 from appliance.settings import Settings
-from appliance.state import events, resources
+from appliance.state import events, resources, scales
 from appliance.state.db import Database
 from appliance.state.resources import Resource
 from appliance.storage.room import plenty
 from appliance.telemetry.telemetry import Telemetry
 from appliance.vault.secrets import Secrets
 
-log = logging.getLogger(__name__)
-
 MOST_STEPS = 12
 """Steps of one pass. A plan settles in far fewer; whatever is left is another pass."""
-DRAIN_S = 30.0
-"""Longest that the requests of a leaving replica are waited for."""
-MISSING_EVERY_S = 5.0
-LEAVE_RETRY_S = 5.0
-ROUTER_EVERY_S = 2.0
-
-Seen = Mapping[Replica, Container]
-
-
-@dataclass(frozen=True, slots=True)
-class Leaving:
-    replica: Replica
-    task: asyncio.Task[None]
+SWAP_SHARE = 0.8
+"""Of the time that a request waits, which a new revision has in a swap; in the rest the earlier one comes back."""
 
 
 class DeploymentController:
@@ -66,6 +48,8 @@ class DeploymentController:
         engine: Engine,
         images: Images,
         models: Models,
+        content: Content,
+        scaler: Scales,
         telemetry: Telemetry,
         router: Router,
         vault: Secrets,
@@ -74,15 +58,17 @@ class DeploymentController:
         clock: Callable[[], float],
         hint: Callable[[str, str], None],
         no_room: Callable[[], str] = plenty,
+        machine: fit.Look = fit.look,
     ) -> None:
         self._db = db
-        self._router = router
+        self._scaler = scaler
+        self._content = content
         self._settings = settings
         self._clock = clock
         self._no_room = no_room
-        self._hint = partial(hint, self.kind)
-        self._preparing = Preparing(images, clock, self._hint)
-        self._prober = Prober(engine, clock, self._hint)
+        self._since = clock()
+        told = partial(hint, self.kind)
+        self._prober = Prober(engine, clock, told)
         self._replicas = Replicas(
             engine=engine,
             telemetry=telemetry,
@@ -92,20 +78,35 @@ class DeploymentController:
             clock=clock,
             secrets=vault.values,
         )
-        self._making = Making(replicas=self._replicas, models=models, vault=vault)
-        self._leaving: defaultdict[str, dict[str, Leaving]] = defaultdict(dict)
-        """uid -> container id -> its way out."""
-        self._routes: dict[str, Route] = {}
-        """uid -> the route the front door was last given; empty at first, so each is given again after a restart."""
+        making = Making(replicas=self._replicas, models=models, vault=vault, content=content)
+        self._serving = Serving(router=router, making=making, settings=settings, clock=clock)
+        self._acting = Acting(
+            db=db, replicas=self._replicas, making=making, router=router, settings=settings, clock=clock, hint=told
+        )
+        self._readying = Readying(
+            db=db,
+            images=images,
+            making=making,
+            content=content,
+            machine=machine,
+            keep_revisions=settings.keep_revisions,
+            no_room=no_room,
+            clock=clock,
+            hint=told,
+        )
+        self._tidy: set[str] = set()
+        """Uids of those of which nothing is left over from revisions that are done."""
 
     async def close(self) -> None:
         """Ends the probes and gives up what is under way beside the loop. Replicas go on."""
-        tasks = [one.task for leaving in self._leaving.values() for one in leaving.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._preparing.close()
+        await self._acting.close()
+        await self._readying.close()
+        await self._content.close()
         await self._prober.close()
+
+    async def sweep(self) -> None:
+        """What was fetched for deployments that are gone goes. Raises EngineError."""
+        await self._content.sweep()
 
     def keys(self) -> Iterable[str]:
         return [deployment.uid for deployment in resources.every(self._db.read, self.kind)]
@@ -124,169 +125,117 @@ class DeploymentController:
             if deployment is None:
                 self._forget(uid)
                 return None
-            view = look(self._db, deployment, now=self._clock())
-            leaving = self._leaving[uid]
-            seen, ended = await self._replicas.observe(deployment, view.specs, but=frozenset(leaving))
-            image = self._prepared(view)
+            view = look(self._db, deployment, self._scaler, now=self._clock())
+            leaving = self._acting.leaving(uid)
+            seen, ended = await self._replicas.observe(deployment, view.specs, but=frozenset(one.id for one in leaving))
+            image = await self._readying.look(view, {**seen, **leaving})
             if image is None:
                 continue  # the row has been written: read it again
-            plan = decide(self._facts(view, tuple(seen), image), self._clock())
-            plan = await self._serve(deployment, plan, seen)
-            if not await self._write(view, plan, seen, ended):
-                continue  # the spec has changed meanwhile: decide anew
+            plan = decide(await self._facts(view, seen, image), self._clock())
+            plan = await self._serving.tell(view, plan, seen)
+            if not await self._write(view, plan, seen, ended) or plan.undo:
+                continue  # the spec has changed meanwhile, or another revision is wanted: decide anew
             if deployment.deleting and plan.phase == "Disabled":
                 await self._destroy(deployment)
-            elif not await self._act(view, plan, seen):
-                return None if plan.wake is None else Again(max(0.0, plan.wake - self._clock()))
+                continue
+            if plan.prepare:
+                await self._readying.ensure(view)
+            if not await self._acting.act(view, plan, seen) and not plan.prepare:
+                await self._settle(deployment, plan)
+                return self._again(uid, plan)
         return Again(0.0)
 
-    def _prepared(self, view: View) -> Image | None:
-        """How far the wanted revision's image and models are; None: they were pinned just now."""
-        uid, spec, pin = view.deployment.uid, view.spec, view.pin
-        if spec is None:
-            self._preparing.forget(uid)
-            return Image("unknown")
-        held = bool(self._no_room()) and not was_whole(view.stable, view.wanted)
-        if pin is None:
-            if held:
-                return Image("failed", message=self._no_room(), retry_at=self._clock() + BLOCKED_EVERY_S)
-            image = self._preparing.peek(uid, spec.image, asked=view.deployment.updated)
-            if image.state != "ready":
-                return image
-            found = self._making.pin(spec, image.id)
-            if isinstance(found, str):
-                return Image("failed", message=found, retry_at=self._clock() + MISSING_EVERY_S)
-            self._preparing.forget(uid)
-            pin = found
-        if held:
-            return Image("ready")  # its deadline begins when it may
-        if view.pin is None or view.row is None or view.row.began is None:
-            status.begin(self._db, view.deployment, view.wanted, pin, warnings(spec), now=self._clock())
-            return None
-        return Image("ready")
+    def _again(self, uid: str, plan: Plan) -> Again | None:
+        times = [at for at in (plan.wake, self._acting.again(uid)) if at is not None]
+        return Again(max(0.0, min(times) - self._clock())) if times else None
 
-    def _facts(self, view: View, replicas: tuple[Replica, ...], image: Image) -> Facts:
+    async def _facts(self, view: View, seen: Seen, image: Image) -> Facts:
+        leaving = self._acting.leaving(view.deployment.uid)
+        swap, deadline_s = await self._must_swap(view, {**seen, **leaving}), self._settings.deploy_deadline_s
+        if view.row and view.row.phase == "Swapping":
+            deadline_s = min(deadline_s, SWAP_SHARE * hold_s(view, self._settings))
         return Facts(
             wanted=view.wanted,
             stable=view.stable,
-            replicas=replicas,
-            leaving=tuple(one.replica for one in self._leaving[view.deployment.uid].values()),
+            replicas=tuple(seen),
+            leaving=tuple(leaving),
             prepared=image.state,
             prepare_message=image.message,
             prepare_retry_at=image.retry_at,
             since=(view.row.began if view.row else None) or 0.0,
-            deadline_s=self._settings.deploy_deadline_s,
+            deadline_s=deadline_s,
             blocked=self._no_room(),
+            asleep=view.asleep,
+            scaled=scales.since(self._db.read, view.deployment.uid),
+            swap=swap,
+            back=view.back,
+            asked=view.deployment.updated,
+            looking=self._since,
+            undone=_told(view),
         )
 
-    async def _act(self, view: View, plan: Plan, seen: Seen) -> bool:
-        """Carry out the plan. False: it asked for nothing."""
-        deployment = view.deployment
-        if plan.prepare and view.spec:
-            await self._preparing.ensure(deployment.uid, view.spec.image, asked=deployment.updated)
-        for place in plan.make:
-            await self._make(view, place)
-        for replica in plan.start:
-            await self._replicas.start(replica)
-        await asyncio.gather(*(self._halt(deployment, replica) for replica in plan.halt))
-        for replica in plan.retire:
-            way_out = asyncio.create_task(
-                self._leave(deployment, replica, seen[replica]), name=f"{replica.part} leaves"
-            )
-            self._leaving[deployment.uid][replica.id] = Leaving(replica, way_out)
-        return bool(plan.prepare or plan.make or plan.start or plan.halt or plan.retire)
-
-    async def _make(self, view: View, place: Place) -> None:
-        deployment, revision = view.deployment, place.revision
-        pin = view.pin_of(revision)
-        if pin is None:
-            return  # looked up anew at the next pass
-        try:
-            await self._making.make(deployment, view.specs[revision.digest], place, pin)
-        except ApplianceError as error:
-            if revision == view.wanted and isinstance(error, ImageNotFound):
-                # somebody removed the image since it was pinned: find it again by its name
-                status.unpin(self._db, deployment, revision)
-                return
-            if revision == view.wanted:
-                raise
-            log.warning("%s: a replica of generation %d: %s", deployment.name, revision.generation, error)
-
-    async def _halt(self, deployment: Resource, replica: Replica) -> None:
-        with self._db.write() as db:
-            message = f"replica {replica.part} is stopped: {replica.sick}"
-            events.record(db, self.kind, deployment.name, "Unhealthy", message, now=self._clock(), level="warning")
-        await self._replicas.stop(replica)
-
-    async def _leave(self, deployment: Resource, replica: Replica, container: Container) -> None:
-        """No new requests, then no requests, then no replica. A kill on the way: the next daemon begins it anew."""
-        try:
-            if replica.state == "running":
-                await self._router.drain(_prefix(deployment), _short(container), deadline_s=DRAIN_S)
-                await self._replicas.stop(replica)
-            await self._replicas.clear(deployment, replica, container)
-        except ApplianceError as error:
-            log.warning("%s: replica %s does not leave: %s", deployment.name, replica.part, error)
-            await asyncio.sleep(LEAVE_RETRY_S)
-        finally:
-            self._leaving[deployment.uid].pop(replica.id, None)
-            self._hint(deployment.uid)
-
-    async def _serve(self, deployment: Resource, plan: Plan, seen: Seen) -> Plan:
-        """Tell the front door who takes traffic. The plan, changed where that cannot be told: then nobody leaves."""
-        ports = [(seen[replica], port_of(seen[replica])) for replica in plan.serve]
-        targets = tuple(sorted(Target(_short(container), port) for container, port in ports if port))
-        route = Route(prefix=_prefix(deployment), targets=targets, strip=True)
-        if self._routes.get(deployment.uid) == route:
-            return plan
-        try:
-            await self._router.set_route(route)
-        except RouterError as error:
-            phase: Phase = "Degraded" if plan.phase == "Ready" else plan.phase
-            message = f"the front door does not lead there: {error.message}; {error.hint}"
-            retire = () if plan.serve else plan.retire
-            return replace(plan, phase=phase, message=message, retire=retire, wake=self._clock() + ROUTER_EVERY_S)
-        self._routes[deployment.uid] = route
-        return plan
+    async def _must_swap(self, view: View, seen: Seen) -> bool:
+        """Decided once, when the revision could begin; asked anew where it is another that comes or comes back."""
+        if view.row and view.row.phase in ("Rolling", "Swapping"):
+            return view.row.phase == "Swapping"
+        if view.row and view.row.began is None:  # asked when it begins; until then only third ones are in the way
+            known = {view.wanted.digest, view.stable.digest if view.stable else ""}
+            if all(one.digest in known for one in seen):
+                return False
+        return bool(await self._readying.crowded(view, seen))
 
     async def _write(self, view: View, plan: Plan, seen: Seen, ended: Sequence[tuple[Replica, End]]) -> bool:
         deployment, now = view.deployment, self._clock()
         words = ""
-        if plan.phase != deployment.phase and plan.phase in ("Failed", "Degraded"):
+        if plan.undo or (plan.phase != deployment.phase and plan.phase in ("Failed", "Degraded")):
             words = await self._replicas.last_words([one for one in seen if one.digest == view.wanted.digest])
-        before = {**deployment.status, "url_path": f"{_prefix(deployment)}/"}
-        document = status.describe_all(before, plan, view.wanted, seen, now=now)
+        before = {**deployment.status, "url_path": f"{prefix(deployment)}/"}
+        document = status.describe_all(before, plan, view.wanted, seen, undone=view.undone, now=now)
+        off, asleep = _switched_off(deployment), bool(view.asleep)
+        changes = tuple(moves(view.rows, view.wanted, plan, switched_off=off, asleep=asleep))
+        if changes:
+            self._tidy.discard(deployment.uid)
         return status.write(
             self._db,
             deployment,
             phase=plan.phase,
             message=plan.message,
             document=document,
-            moves=tuple(moves(view.rows, view.wanted, plan, switched_off=_switched_off(deployment))),
+            moves=changes,
             ended=ended,
             words=words,
             now=now,
         )
 
+    async def _settle(self, deployment: Resource, plan: Plan) -> None:
+        if plan.complete and deployment.uid not in self._tidy and not self._acting.leaving(deployment.uid):
+            self._tidy.add(deployment.uid)
+            await self._readying.let_go(deployment)
+
     async def _destroy(self, deployment: Resource) -> None:
-        await self._router.drop_route(_prefix(deployment))
+        await self._serving.drop(deployment)
+        await self._readying.let_go(deployment)
         with self._db.write() as db:
             resources.remove(db, deployment.uid)
             events.record(db, self.kind, deployment.name, "Deleted", "the deployment is gone", now=self._clock())
 
     def _forget(self, uid: str) -> None:
-        self._preparing.forget(uid)
-        self._routes.pop(uid, None)
-        self._leaving.pop(uid, None)
+        self._readying.forget(uid)
+        self._serving.forget(uid)
+        self._acting.forget(uid)
+        self._tidy.discard(uid)
+
+
+def _told(view: View) -> str:
+    """Of a generation that was undone."""
+    if view.undone is None:
+        return ""
+    name, generation = view.deployment.name, view.undone.generation
+    return (
+        f"generation {generation} was undone: {view.undone.message}; generation {view.wanted.generation} serves;"
+        f" correct it and apply again, or `appliance deployment restart {name}` tries generation {generation} once more"
+    )
 
 
 def _switched_off(deployment: Resource) -> bool:
     return deployment.deleting or deployment.desired != "running"
-
-
-def _prefix(deployment: Resource) -> str:
-    return f"/deployments/{deployment.name}"
-
-
-def _short(container: Container) -> str:
-    return container.id[:12]

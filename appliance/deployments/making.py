@@ -1,39 +1,76 @@
-"""What a replica is made of. The image and the models of a revision are looked up once and pinned in its row, so that
-that a replica that is added or made again later runs the very same bytes as its sisters."""
+"""What a replica is made of. The image, the models and the content of a revision are looked up once and pinned in its
+row, so that a replica that is added or made again later runs the very same bytes as its sisters."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import base64
+import hashlib
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Literal, Protocol
 
 from appliance.datasets.models import Models
 from appliance.deployments.plan import Place
 from appliance.deployments.replicas import Replicas
 from appliance.engine.types import Mount
-from appliance.errors import ApplianceError
+from appliance.errors import ApplianceError, NotFound
 from appliance.spec.models import Deployment
 from appliance.state.resources import Resource
 from appliance.vault.secrets import Secrets
 
 Pin = Mapping[str, Any]
-"""`image`: id of the image; `models`: mount path -> model id."""
+"""`image`: id of the image; `models`: mount path -> model id; `content`: what was fetched; `access`: who may call."""
+
+USER = "paperspace"
+"""Whose password `basicAuthKey` is, as Gradient has it."""
+
+
+class Fetched(Protocol):
+    @property
+    def state(self) -> Literal["unknown", "busy", "ready", "failed"]: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def retry_at(self) -> float: ...
+    @property
+    def pin(self) -> Mapping[str, Any]: ...
+
+
+class Content(Protocol):
+    """What a deployment's spec names beside its image and models."""
+
+    def peek(self, deployment: Resource, spec: Deployment) -> Fetched: ...
+    async def ensure(self, deployment: Resource, spec: Deployment) -> None: ...
+    async def mounts(self, deployment: Resource, content: Mapping[str, Any]) -> list[Mount]: ...
+    async def forget(self, uid: str, keep: Collection[str]) -> None: ...
+    async def sweep(self) -> None: ...
+    async def close(self) -> None: ...
 
 
 def warnings(spec: Deployment) -> list[str]:
     """What the spec asks for and this version does not do."""
-    found = [f"{path} is stored but not acted on by this version" for path in spec.unsupported]
-    if spec.basic_auth:
-        found.append("basicAuthKey is not enforced by this version: whoever reaches the front door may call it")
-    return found
+    return [f"{path} is stored but not acted on by this version" for path in spec.unsupported]
+
+
+def asks(spec: Deployment) -> bool:
+    """Not everybody may call it."""
+    return bool(spec.basic_auth or spec.endpoint.keys)
+
+
+def volumes(content: Mapping[str, Any]) -> Iterator[str]:
+    """Of a pinned content."""
+    for entry in content.values():
+        if isinstance(entry, Mapping) and entry.get("volume"):
+            yield str(entry["volume"])
 
 
 class Making:
-    def __init__(self, *, replicas: Replicas, models: Models, vault: Secrets) -> None:
+    def __init__(self, *, replicas: Replicas, models: Models, vault: Secrets, content: Content) -> None:
         self._replicas = replicas
         self._models = models
         self._vault = vault
+        self._content = content
 
-    def pin(self, spec: Deployment, image: str) -> Pin | str:
+    def pin(self, spec: Deployment, image: str, content: Mapping[str, Any]) -> Pin | str:
         """What the revision's replicas are made from; or what is missing, with the next step."""
         try:
             for value in spec.env.values():
@@ -41,14 +78,44 @@ class Making:
             return {
                 "image": image,
                 "models": {mount.path: self._models.resolve(mount.id).id for mount in spec.models},
+                "content": dict(content),
+                "access": self.access(spec),
             }
         except ApplianceError as error:
-            return f"{error.message}; {error.hint}" if error.hint else error.message
+            return words(error)
+
+    def access(self, spec: Deployment) -> Mapping[str, Any] | None:
+        """The sums of the headers that are let in, from the secrets as they are now. Raises NotFound."""
+        if not asks(spec):
+            return None
+        headers = [f"Bearer {self._vault.resolve(key)}" for key in spec.endpoint.keys]
+        if spec.basic_auth:
+            password = f"{USER}:{self._vault.resolve(spec.basic_auth)}"
+            headers.append(f"Basic {base64.b64encode(password.encode()).decode()}")
+        kind = "basic" if spec.basic_auth else "key"
+        return {"kind": kind, "sums": sorted(hashlib.sha256(one.encode()).hexdigest().upper() for one in headers)}
+
+    async def gone(self, deployment: Resource, pin: Pin) -> str:
+        """What of a pin is not here any more, its image apart; empty: all is."""
+        try:
+            await self._mounts(deployment, pin)
+        except NotFound as error:
+            return words(error)
+        return ""
 
     async def make(self, deployment: Resource, spec: Deployment, place: Place, pin: Pin) -> None:
-        mounts = [
-            Mount(await self._models.path(self._models.resolve(model)), path, read_only=True)
-            for path, model in pin["models"].items()
-        ]
+        """Raises ImageNotFound, and NotFound where a model or other content is gone."""
+        mounts = await self._mounts(deployment, pin)
         env = {name: self._vault.resolve(value) for name, value in spec.env.items()}
         await self._replicas.make(deployment, spec, place, image=pin["image"], env=env, mounts=mounts)
+
+    async def _mounts(self, deployment: Resource, pin: Pin) -> list[Mount]:
+        found = [
+            Mount(await self._models.path(self._models.resolve(model)), path, read_only=True)
+            for path, model in pin.get("models", {}).items()
+        ]
+        return found + await self._content.mounts(deployment, pin.get("content") or {})
+
+
+def words(error: ApplianceError) -> str:
+    return f"{error.message}; {error.hint}" if error.hint else error.message

@@ -2,7 +2,8 @@
 
 A revision is a spec that was applied. Its replicas are made all at once beside those of the revision that serves; they
 take the traffic together, when the last of them is ready, and only then do the others leave. A revision that never
-gets there takes no traffic and is tried again with growing pauses, while the one before it serves and is kept whole.
+gets there takes no traffic and is undone; the one before it goes on. Where there is none, it is tried again with
+growing pauses. Two revisions that do not fit side by side are swapped: the others leave first, and requests wait.
 
 Replicas belong to a revision by digest, not by generation: to scale, or to apply again what still runs, replaces none.
 """
@@ -11,10 +12,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-Phase = Literal["Pending", "Preparing", "Starting", "Ready", "Updating", "Degraded", "Disabled", "Failed"]
+Phase = Literal["Pending", "Preparing", "Starting", "Ready", "Updating", "Degraded", "Asleep", "Disabled", "Failed"]
 
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MOST_S = 300.0
@@ -24,6 +25,8 @@ LOOP = 3
 """So many quick endings in a row are called a crash loop."""
 PROGRESS_EVERY_S = 1.0
 BLOCKED_EVERY_S = 5.0
+LOOK_S = 10.0
+"""A daemon that begins anew looks so long before it judges by what it finds: no probe has spoken yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,20 @@ class Facts:
     deadline_s: float = 300.0
     blocked: str = ""
     """Why nothing may begin at present; what was whole already is kept whole. Empty: all may."""
+    asleep: str = ""
+    """Why nothing runs until a request comes; empty: it is awake."""
+    scaled: float = 0.0
+    """When the load last asked for another number, unix seconds; 0: it does not say how many there are."""
+    swap: bool = False
+    """The wanted revision and others have no room side by side."""
+    back: bool = False
+    """An earlier revision is there to go back to, should the wanted one fail."""
+    asked: float = 0.0
+    """When the wanted generation was declared, unix seconds."""
+    looking: float = 0.0
+    """Since when somebody looks, unix seconds."""
+    undone: str = ""
+    """What is to be said of the declared generation, where it has failed and the wanted one is an earlier one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +130,10 @@ class Plan:
     prepare: bool = False
     complete: bool = False
     """The wanted revision is ready as a whole: it is the stable one from now on."""
+    undo: str = ""
+    """Why the wanted revision is given up: the one before it is wanted again. Nothing else is to be done then."""
+    swapping: bool = False
+    """Whoever serves at present is about to leave before its successor begins; requests wait."""
     wake: float | None = None
     """Look again at this unix time at the latest; None: when something changes."""
 
@@ -128,31 +149,105 @@ class _Upkeep:
 
 
 def decide(facts: Facts, now: float) -> Plan:
+    plan = _decide(facts, now)
+    if not facts.undone or not facts.wanted.replicas:
+        return plan
+    phase: Phase = "Degraded" if plan.phase == "Ready" else plan.phase
+    return replace(plan, phase=phase, message=f"{facts.undone}; {plan.message}")
+
+
+def _decide(facts: Facts, now: float) -> Plan:
     wanted = facts.wanted
     if wanted.replicas == 0:
         return _disable(facts)
     current = _upkeep(wanted, facts, now)
-    held = _hold_back(facts, current)
-    able = [replica for replica in current.kept if replica.able]
-    complete = len(able) >= wanted.replicas
-    fallback = _fallback(facts)
-    old = _upkeep(fallback, facts, now) if fallback and not complete else _Upkeep()
+    complete = sum(replica.able for replica in current.kept) >= wanted.replicas
+    fallback = None if complete else _fallback(facts)
+    crossing = _is_crossing(facts, complete=complete)
+    held = not (crossing and not _strangers(facts, wanted)) and _hold_back(facts, current)
+    crossing = crossing and not held
+    undo = "" if held else _undo(facts, current.kept, complete=complete, now=now)
+    old = _upkeep(fallback, facts, now) if fallback and not crossing else _Upkeep()
+    _make_room(facts, fallback, current, old, crossing=crossing, complete=complete)
     known = {replica.id for upkeep in (current, old) for replica in (*upkeep.kept, *upkeep.retire)}
     others = [replica for replica in facts.replicas if replica.id not in known]
-    serve = _serve(facts, able, old.kept, others, complete=complete)
-    kept = [*current.kept, *old.kept]
-    return Plan(
+    able = [replica for replica in current.kept if replica.able]
+    serve = able if crossing else _serve(facts, able, old.kept, others, complete=complete)
+    plan = Plan(
         phase=_phase(facts, current.kept, serve, complete=complete, held=held, now=now),
-        message=_message(facts, current.kept, serve, complete=complete, held=held, now=now),
+        message=_message(facts, current.kept, serve, complete=complete, held=held, crossing=crossing, now=now),
         serve=tuple(serve),
+        undo=undo,
+        complete=complete,
+        swapping=crossing,
+    )
+    if undo:
+        return plan
+    started = [*([] if _must_wait(facts, wanted, crossing) else current.kept), *old.kept]
+    return replace(
+        plan,
         make=(*(current.make if facts.prepared == "ready" else ()), *old.make),
-        start=tuple(replica for replica in kept if replica.state == "created"),
-        halt=tuple(replica for replica in kept if replica.state == "running" and replica.sick),
+        start=tuple(replica for replica in started if replica.state == "created"),
+        halt=tuple(one for one in (*current.kept, *old.kept) if one.state == "running" and one.sick),
         retire=(*current.retire, *old.retire, *(other for other in others if other not in serve)),
         prepare=bool(current.make) and _should_prepare(facts, now),
-        complete=complete,
         wake=_wake(facts, current, old, complete=complete, held=held, now=now),
     )
+
+
+def _is_crossing(facts: Facts, *, complete: bool) -> bool:
+    """All is here that the wanted revision needs but room: it is made once the others are gone."""
+    return facts.swap and facts.prepared == "ready" and bool(facts.since) and not complete
+
+
+def _strangers(facts: Facts, revision: Revision) -> bool:
+    """Others than this revision's replicas still take room."""
+    there = (*facts.replicas, *facts.leaving)
+    return any(replica.digest != revision.digest and replica.state != "ended" for replica in there)
+
+
+def _must_wait(facts: Facts, revision: Revision, crossing: bool) -> bool:
+    return crossing and _strangers(facts, revision)
+
+
+def _make_room(
+    facts: Facts, fallback: Revision | None, current: _Upkeep, old: _Upkeep, *, crossing: bool, complete: bool
+) -> None:
+    """Of two that do not fit side by side only one is made, and only when nobody else takes its room."""
+    if not facts.swap or complete:
+        return
+    if crossing:
+        if _strangers(facts, facts.wanted):
+            current.make = []
+    elif fallback and _strangers(facts, fallback):
+        old.make = []
+
+
+def _undo(facts: Facts, kept: Sequence[Replica], *, complete: bool, now: float) -> str:
+    """Why the wanted revision is given up; empty: it is not."""
+    if complete or not facts.back or facts.blocked or was_whole(facts.stable, facts.wanted):
+        return ""
+    if facts.stable and facts.stable.digest == facts.wanted.digest:
+        return ""
+    ill = next((f"replica {one.part}: {_ill(one)}" for one in kept if not one.able and _ill(one)), "")
+    because = f": {ill}" if ill else ""
+    if not any(replica.able for replica in kept) and any(_loops(replica) for replica in kept):
+        return f"its replicas end again and again{because}"
+    if now < facts.looking + LOOK_S:
+        return ""
+    if _late(facts, now):
+        return f"it was not ready after {facts.deadline_s:.0f} s{because}"
+    if facts.prepared == "failed" and not facts.since and now >= facts.asked + facts.deadline_s:
+        return f"it could not begin within {facts.deadline_s:.0f} s: {facts.prepare_message}"
+    return ""
+
+
+def _ill(replica: Replica) -> str:
+    return replica.ending if replica.state == "ended" else replica.sick or replica.said
+
+
+def _loops(replica: Replica) -> bool:
+    return replica.streak + (replica.state == "ended") >= LOOP
 
 
 def restart_at(ended: Replica) -> float:
@@ -169,6 +264,8 @@ def _disable(facts: Facts) -> Plan:
     left = len(facts.replicas) + len(facts.leaving)
     if left:
         return Plan("Updating", f"{left} replicas are ending", retire=facts.replicas)
+    if facts.asleep:
+        return Plan("Asleep", facts.asleep, complete=True)
     return Plan("Disabled", "no replica is declared; the data of its models is kept", complete=True)
 
 
@@ -239,6 +336,16 @@ def _late(facts: Facts, now: float) -> bool:
     return bool(facts.since) and now >= facts.since + facts.deadline_s
 
 
+def _growing(facts: Facts, kept: Sequence[Replica], now: float) -> bool:
+    """Whoever is not able has come since the load asked for more, or for the first after a sleep."""
+    if not facts.scaled or now >= facts.scaled + facts.deadline_s:
+        return False
+    ill = [replica for replica in kept if not replica.able]
+    return all(not one.restarts and one.state != "ended" and not one.sick for one in ill) and all(
+        not one.started or one.started >= facts.scaled - 1.0 for one in ill
+    )
+
+
 def was_whole(stable: Revision | None, wanted: Revision) -> bool:
     """The wanted generation has been ready as a whole before."""
     return stable is not None and (stable.generation, stable.digest) == (wanted.generation, wanted.digest)
@@ -252,8 +359,9 @@ def _wake(facts: Facts, current: _Upkeep, old: _Upkeep, *, complete: bool, held:
         times.append(now + BLOCKED_EVERY_S)
     if current.make and facts.prepared == "failed":
         times.append(facts.prepare_retry_at)
-    if not complete and not was_whole(facts.stable, facts.wanted) and facts.since:
-        times.append(facts.since + facts.deadline_s)
+    if not complete and not was_whole(facts.stable, facts.wanted):
+        begun = facts.since or facts.asked
+        times += [max(begun + facts.deadline_s, facts.looking + LOOK_S)] if begun else []
     return min((at for at in times if at > now), default=None)
 
 
@@ -262,8 +370,10 @@ def _phase(
 ) -> Phase:
     if complete:
         return "Ready"
-    looping = any(replica.streak + (replica.state == "ended") >= LOOP for replica in kept)
+    looping = any(_loops(replica) for replica in kept)
     if was_whole(facts.stable, facts.wanted):
+        if _growing(facts, kept, now):
+            return "Updating" if serve else "Starting"
         return "Failed" if looping and not serve else "Degraded"
     if held and not looping:
         return "Updating" if serve else "Pending"
@@ -275,7 +385,14 @@ def _phase(
 
 
 def _message(
-    facts: Facts, kept: Sequence[Replica], serve: Sequence[Replica], *, complete: bool, held: bool, now: float
+    facts: Facts,
+    kept: Sequence[Replica],
+    serve: Sequence[Replica],
+    *,
+    complete: bool,
+    held: bool,
+    crossing: bool,
+    now: float,
 ) -> str:
     wanted = facts.wanted
     parts = [f"{sum(replica.able for replica in kept)} of {wanted.replicas} replicas ready"]
@@ -287,6 +404,8 @@ def _message(
         parts.insert(0, facts.prepare_message)
     elif not was_whole(facts.stable, facts.wanted) and _late(facts, now):
         parts.append(f"generation {wanted.generation} is not ready after {facts.deadline_s:.0f} s")
+    if crossing and not serve:
+        parts.insert(0, "one revision takes over from another, and requests wait")
     if serve and serve[0].digest != wanted.digest:
         parts.append(f"generation {serve[0].generation} goes on serving")
     ill = [replica for replica in kept if not replica.able and describe(replica, now)]

@@ -19,8 +19,8 @@ Kind = Literal["startup", "readiness", "liveness"]
 
 EAGER_S = 1.0
 """Longest pause between two probes before the first success."""
-PORT_PROBE = Probe(period_s=0.25, timeout_s=1.0)
-"""Neither path nor command: does the port accept a connection?"""
+PORT_PROBE = Probe(tcp=True, period_s=0.25, timeout_s=1.0)
+"""Does the port accept a connection?"""
 
 
 @dataclass(frozen=True, slots=True)

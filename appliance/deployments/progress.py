@@ -20,15 +20,34 @@ class Move:
     """Its time begins anew when it runs again."""
 
 
-def moves(rows: Sequence[Rollout], wanted: Revision, plan: Plan, *, switched_off: bool) -> Iterator[Move]:
-    """`switched_off`: nothing runs because somebody stopped it, not because its spec says so."""
+def target(rows: Sequence[Rollout]) -> Rollout | None:
+    """Of all rows, newest first: the one that has to serve. Where the newest was undone, the one before it."""
+    newest = next(iter(rows), None)
+    if newest is None or newest.phase != "Undone":
+        return newest
+    return next((row for row in rows if row.phase == "Serving" or row.phase in OPEN), newest)
+
+
+def moves(
+    rows: Sequence[Rollout], wanted: Revision, plan: Plan, *, switched_off: bool, asleep: bool = False
+) -> Iterator[Move]:
+    """`switched_off`: nothing runs because somebody stopped it, not because its spec says so. `asleep`: no more does
+    it, and it is as ready as it was."""
     for row in rows:
+        if plan.undo:
+            if row.generation == wanted.generation:
+                yield Move(row.generation, "Undone", plan.undo)
+            continue
         if row.generation != wanted.generation:
+            if row.phase == "Serving" and switched_off:  # when it is switched on, this one is there to go back to
+                if row.began is not None:
+                    yield Move(row.generation, "Serving", rest=True)
+                continue
             if row.phase in OPEN or (row.phase == "Serving" and plan.complete):
                 yield Move(row.generation, "Superseded", f"by generation {wanted.generation}")
             continue
         phase = _phase(row, wanted, plan, switched_off=switched_off)
-        rest = not wanted.replicas and row.began is not None
+        rest = not wanted.replicas and not asleep and row.began is not None
         if phase != row.phase or rest:
             yield Move(row.generation, phase, "" if phase == "Serving" else plan.message, rest)
 
@@ -40,4 +59,6 @@ def _phase(row: Rollout, wanted: Revision, plan: Plan, *, switched_off: bool) ->
         return row.phase
     if plan.phase == "Failed":
         return "Failed"
-    return "Preparing" if row.began is None else "Rolling"
+    if row.began is None:
+        return "Preparing"
+    return "Swapping" if row.phase == "Swapping" else "Rolling"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from appliance.deployments.plan import Plan, Replica, Revision, describe
+from appliance.deployments.plan import Plan, Replica, Revision, describe, restart_at
 from appliance.deployments.progress import Move
 from appliance.deployments.replicas import End, port_of
 from appliance.engine.types import Container
@@ -17,10 +17,12 @@ from appliance.errors import ApplianceError
 from appliance.state import events, resources, rollouts
 from appliance.state.db import Connection, Database
 from appliance.state.resources import Resource
+from appliance.state.rollouts import OPEN, Rollout
 
 KIND = "deployment"
 _FORMER = {"stable", "pins", "since", "afresh"}
 """Keys of a status document that an earlier version wrote."""
+_ENDED = ("Failed", "Undone")
 _LEVELS: Mapping[str, events.Level] = {"Failed": "error", "Degraded": "error"}
 
 
@@ -30,9 +32,12 @@ def describe_all(
     wanted: Revision,
     seen: Mapping[Replica, Container],
     *,
+    undone: Rollout | None = None,
     now: float,
 ) -> dict[str, Any]:
-    kept = {key: value for key, value in before.items() if key not in _FORMER}
+    kept = {key: value for key, value in before.items() if key not in (*_FORMER, "undone")}
+    if undone:
+        kept["undone"] = {"generation": undone.generation, "message": undone.message}
     return {
         **kept,
         "replicas": [_replica(replica, seen[replica], now) for replica in sorted(_places(seen), key=_order)],
@@ -72,11 +77,7 @@ def write(
             status=document,
         )
         for move in moves if written else ():
-            rollouts.set_phase(
-                transaction, deployment.uid, move.generation, move.phase, now=now, message=move.message, words=words
-            )
-            if move.rest:
-                rollouts.rest(transaction, deployment.uid, move.generation)
+            _move(transaction, deployment, move, words if move.phase in _ENDED else "", now)
         if written and phase != deployment.phase:
             level = _LEVELS.get(phase, "info")
             text = f"{message}\n{words}" if words else message
@@ -91,9 +92,13 @@ def begin(
     pin: Mapping[str, Any],
     warnings: Sequence[str],
     *,
+    swap: str = "",
     now: float,
 ) -> None:
-    """The wanted revision can begin: store what its replicas are made of, and since when."""
+    """The wanted revision can begin: store what its replicas are made of, and since when.
+
+    `swap`: why it has no room beside those that run, and begins when they are gone; empty: it begins beside them.
+    """
     document = {**deployment.status, "warnings": list(warnings)}
     phase = "Updating" if document.get("ready") else "Preparing"
     message = f"generation {wanted.generation} begins"
@@ -101,13 +106,22 @@ def begin(
         if not write(db, deployment, phase=phase, message=message, document=document, now=now):
             return
         rollouts.set_pin(transaction, deployment.uid, wanted.generation, pin, began=now)
+        row = rollouts.find(transaction, deployment.uid, wanted.generation)
+        if row and row.phase in OPEN:
+            phase_now: rollouts.Phase = "Swapping" if swap else "Rolling"
+            rollouts.set_phase(transaction, deployment.uid, wanted.generation, phase_now, now=now, message=swap)
+            if swap:
+                text = f"generation {wanted.generation} begins when the others have left, and requests wait: {swap}"
+                events.record(transaction, KIND, deployment.name, "Swapping", text, now=now)
         for warning in warnings:
             events.record(transaction, KIND, deployment.name, "NotDone", warning, now=now, level="warning")
 
 
-def unpin(db: Database, deployment: Resource, revision: Revision) -> None:
-    """What its replicas were made of is gone: it has to be looked up again."""
+def unpin(db: Database, deployment: Resource, revision: Revision, why: str, *, now: float) -> None:
+    """What its replicas were made of is gone: it has to be looked up again, and what is found may be another."""
+    message = f"generation {revision.generation} is looked up anew: {why}"
     with db.write() as transaction:
+        events.record(transaction, KIND, deployment.name, "LookedUpAnew", message, now=now, level="warning")
         rollouts.set_pin(transaction, deployment.uid, revision.generation, None, began=None)
 
 
@@ -127,6 +141,22 @@ def write_problem(db: Database, deployment: Resource, error: ApplianceError, *, 
         events.record(transaction, KIND, deployment.name, "Problem", message, now=now, level="error")
 
 
+def record(
+    db: Database, deployment: Resource, reason: str, message: str, *, now: float, level: events.Level = "warning"
+) -> None:
+    with db.write() as transaction:
+        events.record(transaction, KIND, deployment.name, reason, message, now=now, level=level)
+
+
+def _move(db: Connection, deployment: Resource, move: Move, words: str, now: float) -> None:
+    rollouts.set_phase(db, deployment.uid, move.generation, move.phase, now=now, message=move.message, words=words)
+    if move.rest:
+        rollouts.rest(db, deployment.uid, move.generation)
+    if move.phase == "Undone":
+        text = f"generation {move.generation} was undone: {move.message}" + (f"\n{words}" if words else "")
+        events.record(db, KIND, deployment.name, "Undone", text, now=now, level="error")
+
+
 def _record_end(db: Connection, deployment: Resource, replica: Replica, end: End, now: float) -> None:
     message = f"replica {replica.part}: {end.why}" + (f"\n{end.tail}" if end.tail else "")
     events.record(db, KIND, deployment.name, "ReplicaEnded", message, now=now, level="warning")
@@ -141,11 +171,12 @@ def _replica(replica: Replica, container: Container, now: float) -> dict[str, An
         "state": state,
         "port": port_of(container),
         "generation": replica.generation,
-        "message": describe(replica, now),
+        "message": replica.ending if replica.state == "ended" else describe(replica, now),
         "restarts": replica.restarts,
         "container": replica.id,
         "ready": replica.able,
         "started": replica.started or None,
+        "restart_at": restart_at(replica) if replica.state == "ended" else None,
     }
 
 

@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from appliance import revisions
 from appliance.deployments.plan import Revision
+from appliance.deployments.progress import target
+from appliance.errors import ApplianceError
 from appliance.spec.models import Deployment
+from appliance.spec.models import Rollout as Manner
 from appliance.state import resources, rollouts
 from appliance.state.db import Database
 from appliance.state.resources import Resource
 from appliance.state.rollouts import Rollout
+
+_PLAIN = Manner()
+
+
+class Scaled(Protocol):
+    @property
+    def replicas(self) -> int: ...
+    @property
+    def asleep(self) -> bool: ...
+    @property
+    def why(self) -> str: ...
+
+
+class Scales(Protocol):
+    def replicas(self, deployment: Resource, spec: Deployment) -> Scaled:
+        """How many replicas a revision has now, by its spec and by the load."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +45,12 @@ class View:
     """By digest: of the wanted revision, and of the stable one where that is another."""
     rows: Sequence[Rollout]
     """Newest first."""
+    asleep: str = ""
+    """Why nothing runs until a request comes; empty: it is awake."""
+    manner: Manner = _PLAIN
+    """How the declared revision takes over."""
+    back: bool = False
+    """Another revision can go on should the wanted one fail, and nobody has forbidden that."""
 
     @property
     def spec(self) -> Deployment | None:
@@ -40,31 +66,63 @@ class View:
     def pin(self) -> Mapping[str, Any] | None:
         return self.row.pin if self.row else None
 
+    @property
+    def undone(self) -> Rollout | None:
+        """The declared generation, where it has failed and an earlier one is wanted."""
+        newest = next(iter(self.rows), None)
+        return newest if newest and newest.phase == "Undone" and newest.generation != self.wanted.generation else None
+
+    def row_of(self, revision: Revision) -> Rollout | None:
+        return next((row for row in self.rows if row.generation == revision.generation), None)
+
     def pin_of(self, revision: Revision) -> Mapping[str, Any] | None:
-        return next((row.pin for row in self.rows if row.generation == revision.generation), None)
+        row = self.row_of(revision)
+        return row.pin if row else None
 
 
-def look(db: Database, deployment: Resource, *, now: float) -> View:
+def look(db: Database, deployment: Resource, scales: Scales, *, now: float) -> View:
     """Raises SpecError where the spec that has to run cannot be read by this version."""
-    nothing = Revision(deployment.generation, "", 0)
     if deployment.deleting or deployment.desired != "running":
-        return _view(db, deployment, nothing, {})
-    spec = revisions.parse_spec(deployment.name, deployment.spec)
+        return _resting(db, deployment, scales)
+    declared = revisions.parse_spec(deployment.name, deployment.spec)
     with db.write() as transaction:
-        row = revisions.declare(transaction, deployment, now=now)
-    if not spec.enabled or not spec.replicas:
-        return _view(db, deployment, nothing, {})
-    wanted = Revision(deployment.generation, row.digest, spec.replicas)
-    return _view(db, deployment, wanted, {wanted.digest: spec})
+        revisions.declare(transaction, deployment, now=now)
+    row = target(tuple(rollouts.every(db.read, deployment.uid)))
+    assert row is not None
+    spec = declared if row.generation == deployment.generation else _spec_of(db, deployment, row.generation)
+    if spec is None or not spec.enabled or not spec.replicas:
+        return _resting(db, deployment, scales)
+    scaled = scales.replicas(deployment, spec)
+    wanted = Revision(row.generation, row.digest, 0 if scaled.asleep else scaled.replicas)
+    specs = {wanted.digest: spec}
+    if scaled.asleep:
+        view = _view(db, deployment, wanted, {}, scales)
+        return replace(view, specs=specs, asleep=scaled.why or "no request comes", manner=declared.rollout)
+    view = _view(db, deployment, wanted, specs, scales)
+    earlier = view.stable is not None and view.stable.digest != wanted.digest and view.stable.digest in view.specs
+    back = earlier and declared.rollout.on_failure == "back"
+    return replace(view, manner=declared.rollout, back=back)
 
 
-def _view(db: Database, deployment: Resource, wanted: Revision, specs: Mapping[str, Deployment]) -> View:
+def _resting(db: Database, deployment: Resource, scales: Scales) -> View:
+    row = target(tuple(rollouts.every(db.read, deployment.uid)))
+    generation = row.generation if row else deployment.generation
+    view = _view(db, deployment, Revision(generation, "", 0), {}, scales)
+    try:
+        return replace(view, manner=revisions.parse_spec(deployment.name, deployment.spec).rollout)
+    except ApplianceError:
+        return view  # to stop it needs no spec
+
+
+def _view(
+    db: Database, deployment: Resource, wanted: Revision, specs: Mapping[str, Deployment], scales: Scales
+) -> View:
     rows = tuple(rollouts.every(db.read, deployment.uid))
     serving = next((row for row in rows if row.phase == "Serving"), None)
     if serving is None:
         return View(deployment, wanted, None, specs, rows)
     spec = _spec_of(db, deployment, serving.generation)
-    replicas = spec.replicas if spec and spec.enabled else 0
+    replicas = scales.replicas(deployment, spec).replicas if spec and spec.enabled and spec.replicas else 0
     stable = Revision(serving.generation, serving.digest, replicas) if spec else None
     if spec and wanted.replicas and replicas:
         specs = {serving.digest: spec, **specs}

@@ -128,6 +128,11 @@ def set_desired(db: Connection, uid: str, desired: str, *, now: float) -> None:
     db.execute("UPDATE resources SET desired = ?, updated = ? WHERE uid = ?", (desired, now, uid))
 
 
+def ask_again(db: Connection, uid: str, *, now: float) -> None:
+    """What failed for it is tried at once, as if it had been declared anew."""
+    db.execute("UPDATE resources SET updated = ? WHERE uid = ?", (now, uid))
+
+
 def set_source(db: Connection, uid: str, source: str) -> None:
     db.execute("UPDATE resources SET source = ? WHERE uid = ?", (source, uid))
 
@@ -159,6 +164,15 @@ def revisions(db: Connection, uid: str) -> Iterator[Revision]:
     """Newest first."""
     for row in db.execute("SELECT * FROM revisions WHERE uid = ? ORDER BY generation DESC", (uid,)):
         yield Revision(row["generation"], json.loads(row["spec"]), row["source"], row["created"])
+
+
+def forget_revision(db: Connection, uid: str, generation: int) -> None:
+    """The newest is what is declared, and stays."""
+    db.execute(
+        "DELETE FROM revisions WHERE uid = ? AND generation = ?"
+        " AND generation < (SELECT generation FROM resources WHERE uid = ?)",
+        (uid, generation, uid),
+    )
 
 
 def _resource(row: Row) -> Resource:

@@ -7,7 +7,7 @@ appliance, which may know more fields, must not take what runs for something els
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -76,7 +76,7 @@ def every(db: Connection, uid: str) -> Iterator[Rollout]:
 
 
 def set_pin(db: Connection, uid: str, generation: int, pin: Mapping[str, Any] | None, *, began: float | None) -> None:
-    """What its replicas are made from; None: it has to be looked up again."""
+    """What its replicas are made from, and since when it may start any; no pin: it has to be looked up again."""
     db.execute(
         "UPDATE rollouts SET pin = ?, began = ? WHERE uid = ? AND generation = ?",
         (None if pin is None else json.dumps(pin), began, uid, generation),
@@ -97,6 +97,16 @@ def set_phase(
             *(uid, generation),
         ),
     )
+
+
+def held(rows: Sequence[Rollout]) -> list[Rollout]:
+    """Of all rows, newest first: what serves or may come to serve, and what served before, where a rollback goes."""
+    found = [row for row in rows if row.phase in OPEN or row.phase == "Serving"]
+    return found + [row for row in rows if row.phase == "Superseded" and row.ready is not None][:1]
+
+
+def remove(db: Connection, uid: str, generation: int) -> None:
+    db.execute("DELETE FROM rollouts WHERE uid = ? AND generation = ?", (uid, generation))
 
 
 def rest(db: Connection, uid: str, generation: int) -> None:

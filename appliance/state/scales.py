@@ -32,6 +32,12 @@ def find(db: Connection, uid: str) -> Scale | None:
     return Scale(row["replicas"], bool(row["asleep"]), row["reason"], row["since"], row["last_request"], opinions)
 
 
+def since(db: Connection, uid: str) -> float:
+    """When the load last asked for another number, unix seconds; 0: its spec says how many there are."""
+    row = db.execute("SELECT since FROM scales WHERE uid = ?", (uid,)).fetchone()
+    return float(row["since"]) if row else 0.0
+
+
 def put(db: Connection, uid: str, scale: Scale) -> None:
     db.execute(
         "INSERT OR REPLACE INTO scales (uid, replicas, asleep, reason, since, last_request, opinions)"

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from appliance import revisions
-from appliance.errors import Conflict, NotFound
+from appliance.errors import Conflict, NotFound, UsageError
+from appliance.spec.load import Loaded
+from appliance.spec.models import Deployment
 from appliance.state import resources, rollouts
 from appliance.state.db import Database
 from appliance.state.rollouts import Rollout
@@ -110,6 +112,14 @@ def test_a_rollback_leads_to_what_served_not_to_what_failed(db: Database) -> Non
     assert row(db, found.generation).copies == 1
 
 
+def test_a_rollback_of_what_is_under_way_leads_to_what_serves(db: Database) -> None:
+    serve(db, declare(db, document("one")), "sha:one")
+    serve(db, declare(db, document("two")), "sha:two")
+    declare(db, document("three"))
+    found = revisions.roll_back(db.read, resources.get(db.read, "deployment", "web"), None, source="cli", now=5.0)
+    assert row(db, found.generation).copies == 2
+
+
 def test_a_rollback_that_leads_nowhere_is_refused(db: Database) -> None:
     declare(db, document())
     web = resources.get(db.read, "deployment", "web")
@@ -125,3 +135,145 @@ def test_rows_go_with_their_deployment(db: Database) -> None:
     uid = declare(db, document()).uid
     resources.remove(db.read, uid)
     assert list(rollouts.every(db.read, uid)) == []
+
+
+def web(db: Database) -> resources.Resource:
+    return resources.get(db.read, "deployment", "web")
+
+
+def test_to_scale_is_a_generation_that_replaces_nothing(db: Database) -> None:
+    serve(db, first := declare(db, document(replicas=1)), "sha:one")
+    found = revisions.scale(db.read, web(db), 3, source="cli", now=5.0)
+    scaled = row(db, found.generation)
+    assert (found.generation, found.spec) == (2, document(replicas=3))
+    assert (scaled.cause, scaled.digest, scaled.pin) == ("scaled", first.digest, {"image": "sha:one", "models": {}})
+    assert revisions.scale(db.read, web(db), 3, source="cli", now=6.0).generation == 2, "asked again, it is no other"
+
+
+def test_a_scale_beyond_the_bounds_is_refused(db: Database) -> None:
+    scaling = {
+        "enabled": True,
+        "maxReplicas": 4,
+        "metrics": [{"metric": "cpu", "summary": "average", "value": 50}],
+    }
+    spec = document()
+    spec["resources"]["autoscaling"] = scaling
+    serve(db, declare(db, spec), "sha:one")
+    with pytest.raises(UsageError, match="more than its autoscaling allows, 4"):
+        revisions.scale(db.read, web(db), 5, source="cli", now=5.0)
+    with pytest.raises(UsageError, match="-1 is not a number"):
+        revisions.scale(db.read, web(db), -1, source="cli", now=5.0)
+    assert web(db).generation == 1
+    assert revisions.scale(db.read, web(db), 4, source="cli", now=5.0).spec["resources"]["autoscaling"] == scaling
+
+
+def test_what_was_undone_is_not_begun_again_by_a_scale(db: Database) -> None:
+    serve(db, declare(db, document("one")), "sha:one")
+    bad = declare(db, document("bad"))
+    rollouts.set_phase(db.read, bad.uid, 2, "Undone", now=4.0)
+    with pytest.raises(Conflict, match="generation 2 was undone") as caught:
+        revisions.scale(db.read, web(db), 3, source="cli", now=5.0)
+    assert "rollback web --to 1" in caught.value.hint
+    revisions.roll_back(db.read, web(db), 1, source="cli", now=5.0)
+    assert revisions.scale(db.read, web(db), 3, source="cli", now=6.0).spec == document("one", replicas=3)
+
+
+def test_a_rollback_to_a_model_that_is_gone_is_refused(db: Database) -> None:
+    serve(db, first := declare(db, document("one")), "sha:one")
+    pin = {"image": "sha:one", "models": {"/opt/models": "mo123"}}
+    rollouts.set_pin(db.read, first.uid, 1, pin, began=2.0)
+    serve(db, declare(db, document("two")), "sha:two")
+    with pytest.raises(Conflict, match="the model mo123, which is gone"):
+        revisions.roll_back(db.read, web(db), 1, source="cli", now=5.0)
+    assert web(db).generation == 2
+
+
+def test_the_history_tells_what_each_revision_was(db: Database) -> None:
+    serve(db, declare(db, document("one")), "sha:one")
+    serve(db, declare(db, document("two")), "sha:two")
+    revisions.roll_back(db.read, web(db), None, source="tui", now=5.0)
+    told = revisions.history(db.read, web(db))
+    assert [(one.generation, one.cause, one.copies, one.phase) for one in told] == [
+        (3, "rolled back", 1, "Waiting"),
+        (2, "applied", None, "Serving"),
+        (1, "applied", None, "Superseded"),
+    ]
+    assert [(one.image, one.image_id, one.serving) for one in told] == [
+        ("one", "sha:one", False),
+        ("two", "sha:two", True),
+        ("one", "sha:one", False),
+    ]
+    assert told[2].ready == 3.0
+
+
+def test_the_difference_is_in_lines_image_and_models(db: Database) -> None:
+    serve(db, declare(db, document("one", replicas=1)), "sha:one")
+    second = declare(db, document("two", replicas=1))
+    pin = {"image": "sha:two", "models": {"/opt/models": "mo2"}}
+    rollouts.set_pin(db.read, second.uid, 2, pin, began=2.0)
+    found = revisions.diff(db.read, web(db), 1, 2)
+    assert "-image: one" in found.spec
+    assert "+image: two" in found.spec
+    assert (found.image, found.models) == (("sha:one", "sha:two"), {"/opt/models": ("", "mo2")})
+    same = revisions.diff(db.read, web(db), 2, 2)
+    assert (same.spec, same.image, same.models) == ((), None, {})
+    with pytest.raises(NotFound, match="no generation 7"):
+        revisions.diff(db.read, web(db), 1, 7)
+
+
+def test_only_so_many_revisions_are_kept_and_those_one_may_need(db: Database) -> None:
+    serve(db, declare(db, document("served-long-ago")), "sha:0")
+    for number in range(12):
+        serve(db, declare(db, document(f"served-{number}")), f"sha:{number}")
+    for number in range(20):
+        bad = declare(db, document(f"bad-{number}"))
+        rollouts.set_phase(db.read, bad.uid, bad.generation, "Undone", now=4.0)
+    uid = web(db).uid
+    revisions.forget_old(db.read, uid, 5)
+    left = [one.generation for one in resources.revisions(db.read, uid)]
+    assert left == [row.generation for row in rollouts.every(db.read, uid)]
+    assert left[:5] == [33, 32, 31, 30, 29], "the newest"
+    assert left[5:] == list(range(13, 3, -1)), "and the last ten that have served"
+    revisions.forget_old(db.read, uid, 1)
+    assert web(db).generation == 33
+    revisions.roll_back(db.read, web(db), None, source="cli", now=9.0)
+
+
+def told(db: Database, spec: dict[str, Any]) -> revisions.Preview:
+    return revisions.preview(db.read, Loaded("deployment", "web", spec, parsed(spec), 1, ()))
+
+
+def parsed(spec: dict[str, Any]) -> Deployment:
+    return revisions.parse_spec("web", spec)
+
+
+def test_a_preview_tells_what_would_happen_and_does_nothing(db: Database) -> None:
+    assert told(db, document("one")).plan == ("web: generation 1 begins with 1 replica: image one",)
+    serve(db, declare(db, document("one")), "sha:one")
+    assert told(db, document("one")).plan == ("web: nothing changes; generation 1 stays",)
+    assert told(db, document("one", replicas=3)).plan == (
+        "web: generation 2 replaces no replica",
+        "web: 1 -> 3 replicas",
+    )
+    first, second = told(db, document("two", rollout={"strategy": "surge"})).plan
+    assert first == "web: generation 2 replaces 1: image one -> two; other rollout"
+    assert "the new replicas are made beside the old ones, 1 beside 1" in second
+    (_, swap) = told(db, document("two", rollout={"strategy": "swap", "hold": 90})).plan
+    assert "the old replicas stop first; requests wait up to 90 s" in swap
+    assert told(db, document("two", enabled=False)).plan == ("web: generation 2 stops all replicas",)
+    assert web(db).generation == 1
+    resources.set_desired(db.read, web(db).uid, "stopped", now=4.0)
+    assert "nothing runs until `appliance deployment start web`" in told(db, document("two")).plan[-1]
+    bad = declare(db, document("bad"))
+    rollouts.set_phase(db.read, bad.uid, 2, "Undone", now=4.0)
+    (unchanged,) = told(db, document("bad")).plan
+    assert "generation 2 was undone" in unchanged
+    assert "restart web" in unchanged
+
+
+def test_a_preview_tells_what_is_missing(db: Database) -> None:
+    needs = document(env=[{"name": "K", "value": "secret:KEY"}], models=[{"id": "net"}])
+    secret, model = told(db, needs).missing
+    assert secret == "no secret named 'KEY'; `appliance secret set KEY` asks for the value"
+    assert model.startswith("no model 'net'")
+    assert told(db, needs).sentences[-1] == f"missing: {model}"

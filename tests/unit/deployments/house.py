@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from appliance.datasets.datasets import Datasets
 from appliance.datasets.models import Models
+from appliance.deployments.content import Prepared
 from appliance.deployments.controller import DeploymentController
-from appliance.engine.types import Container
+from appliance.deployments.fit import Room
+from appliance.deployments.scaler import Scaled
+from appliance.engine.types import Container, Mount
+from appliance.errors import NotFound
 from appliance.settings import Settings
+from appliance.spec.models import Deployment
 from appliance.state import events, resources
 from appliance.state.db import Database
 from appliance.state.events import Event
@@ -32,6 +38,46 @@ def spec(image: str = "one", replicas: int = 2, **more: object) -> dict[str, Any
     }
 
 
+class Fetching:
+    """Content that is there, but for what a test says of it."""
+
+    def __init__(self) -> None:
+        self.prepared = Prepared("ready")
+        self.gone = False
+        self.ensured: list[str] = []
+        self.kept: list[set[str]] = []
+
+    def peek(self, deployment: Resource, spec: Deployment) -> Prepared:
+        return self.prepared
+
+    async def ensure(self, deployment: Resource, spec: Deployment) -> None:
+        self.ensured.append(deployment.name)
+
+    async def mounts(self, deployment: Resource, content: Mapping[str, Any]) -> list[Mount]:
+        if self.gone and content:
+            raise NotFound("its content is gone")
+        return [Mount(Path("/volumes") / entry["volume"], path, read_only=True) for path, entry in content.items()]
+
+    async def forget(self, uid: str, keep: Collection[str]) -> None:
+        self.kept.append(set(keep))
+
+    async def close(self) -> None:
+        return None
+
+
+class Load:
+    """As many replicas as the spec says, but for what a test says."""
+
+    def __init__(self) -> None:
+        self.replicas_now: int | None = None
+        self.asleep = False
+
+    def replicas(self, deployment: Resource, spec: Deployment) -> Scaled:
+        if self.asleep:
+            return Scaled(0, True, "no request for 900 s")
+        return Scaled(self.replicas_now or spec.replicas, False, "")
+
+
 class House:
     """One deployment controller with everything around it."""
 
@@ -47,6 +93,9 @@ class House:
         self.vault = Secrets(self.db, settings.home / "key", clock)
         self.datasets = Datasets(self.db, self.store, clock)
         self.models = Models(self.db, self.store, clock)
+        self.content = Fetching()
+        self.load = Load()
+        self.machine = Room()
         self.no_room = ""
         self.controller = self.another()
 
@@ -57,7 +106,13 @@ class House:
             "images": self.images,
             "router": self.router,
             "telemetry": self.telemetry,
+            "content": self.content,
+            "scaler": self.load,
         }
+
+        async def machine() -> Room:
+            return self.machine
+
         return DeploymentController(
             db=self.db,
             models=self.models,
@@ -67,6 +122,7 @@ class House:
             clock=self.clock,
             hint=lambda kind, key: None,
             no_room=lambda: self.no_room,
+            machine=machine,
             **parts,
         )
 

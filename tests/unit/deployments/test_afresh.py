@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import pytest
 
@@ -54,7 +54,7 @@ async def test_the_image_is_looked_up_again_and_no_replica_of_the_former_one_cou
     house.declare(spec("bad"))
     await house.until(lambda: len(house.running("bad")) == 2)
 
-    async def repaired(ref: str, progress: Callable[[str], None]) -> str:
+    async def repaired(ref: str, progress: Callable[[str], None], *, registries: Collection[str] = ()) -> str:
         return "repaired"
 
     monkeypatch.setattr(house.images, "ensure", repaired)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 from typing import Any
 
 import pytest
 
 from appliance.engine.labels import owner_of
 from appliance.errors import Conflict, SpecError
+from appliance.router.table import Access
 from appliance.state import resources
 from tests.unit.deployments.house import READY, House, short, spec
 from tests.unit.notebooks.rooms import Killed, Mortality
@@ -54,32 +57,6 @@ async def test_an_update_switches_when_the_new_revision_is_whole_and_drains_the_
     await house.settle()
     assert set(house.router.drained) == short(old)
     assert {one.id for one in old} <= set(house.telemetry.drained)
-
-
-async def test_a_bad_revision_never_serves_and_is_degraded_with_its_last_words(house: House) -> None:
-    house.declare(spec("one"))
-    await house.settle()
-    house.engine.log = "boot\nImportError: no module named torch"
-    house.engine.exit_codes["bad"] = 1
-    house.declare(spec("bad"))
-    row = await house.run("Updating")
-    await house.until(lambda: house.running("bad"))
-    for container in house.running("bad"):
-        house.engine.end(container.id, 1)
-    await house.until(lambda: "restart 1" in house.row.message)
-    assert "ReplicaEnded" in house.reasons
-    house.clock.now += house.settings.deploy_deadline_s
-    row = await house.run("Degraded")
-    assert house.served == short(house.running("one"))
-    assert row.status["generation_ready"] == 1
-    assert "generation 1 goes on serving" in row.message
-    degraded = [event for event in house.events if event.reason == "Degraded"]
-    assert "generation 1 goes on serving" in degraded[-1].message
-    assert "ImportError: no module named torch" in degraded[-1].message
-    assert degraded[-1].level == "error"
-    house.declare(spec("one"))
-    await house.settle()
-    assert house.served == short(house.running("one"))
 
 
 async def test_a_dead_replica_of_the_serving_revision_is_replaced_while_a_bad_one_fails(house: House) -> None:
@@ -278,20 +255,31 @@ async def test_a_kill_between_create_and_start_is_healed(house: House) -> None:
     assert len(house.engine.containers) == 2
 
 
-async def test_what_is_not_enforced_is_said(house: House) -> None:
+async def test_who_may_call_is_frozen_when_a_revision_begins(house: House) -> None:
     house.vault.set("PW", "hunter2-long")
-    house.declare(
-        {
-            "apiVersion": "v1",
-            "image": "one",
-            "basicAuthKey": "secret:PW",
-            "resources": {"machineType": "C4", "ports": [8000], "replicas": 1},
-            "healthChecks": READY,
-        }
-    )
-    row = await house.settle()
-    assert "basicAuthKey is not enforced" in row.status["warnings"][0]
-    assert "NotDone" in house.reasons
+    document = {
+        "apiVersion": "v1",
+        "image": "one",
+        "basicAuthKey": "secret:PW",
+        "resources": {"machineType": "C4", "ports": [8000], "replicas": 1},
+        "healthChecks": READY,
+    }
+    house.declare(document)
+    await house.settle()
+    header = "Basic " + base64.b64encode(b"paperspace:hunter2-long").decode()
+    access = house.router.routes["/deployments/web"].access
+    assert access == Access("basic", frozenset({hashlib.sha256(header.encode()).hexdigest().upper()}))
+    assert "hunter2" not in str(house.row.status)
+    before = house.running()
+    house.vault.set("PW", "another-long")
+    await house.controller.close()
+    house.controller = house.another()
+    await house.settle()
+    assert house.router.routes["/deployments/web"].access == access, "an apply takes it over, nothing else does"
+    house.declare({**document, "region": "ny2"})
+    await house.until(lambda: house.router.routes["/deployments/web"].access != access)
+    await house.settle()
+    assert house.running() == before
 
 
 async def test_a_start_that_the_engine_refuses_is_told_and_tried_again(house: House) -> None:

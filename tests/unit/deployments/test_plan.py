@@ -187,7 +187,10 @@ def test_a_start_right_after_a_stop_takes_no_name_of_those_that_leave() -> None:
 
 @dataclass
 class World:
-    """A deployment's surroundings, obeying each plan as the controller would. `bad`: digests that never get ready."""
+    """A deployment's surroundings, obeying each plan as the controller would. `bad`: digests that never get ready.
+
+    `swap`: two revisions have no room side by side. `back`: what fails is undone.
+    """
 
     wanted: Revision = A
     stable: Revision | None = None
@@ -195,13 +198,21 @@ class World:
     pinned: set[str] = field(default_factory=set)
     image_works: bool = True
     since: float = 0.0
+    asked: float = 0.0
     now: float = 0.0
     replicas: list[Replica] = field(default_factory=list)
     leaving: list[Replica] = field(default_factory=list)
     stopped: bool = False
     serving: tuple[Replica, ...] = ()
+    swap: bool = False
+    back: bool = False
+    undone: set[int] = field(default_factory=set)
+    """Generations."""
+    generation: int = 1
+    """The declared one."""
 
     def facts(self) -> Facts:
+        stable = self.stable
         prepared = "ready" if self.wanted.digest in self.pinned else "unknown" if self.image_works else "failed"
         return facts(
             Revision(self.wanted.generation, "", 0) if self.stopped else self.wanted,
@@ -211,6 +222,9 @@ class World:
             prepared=prepared,
             prepare_retry_at=self.now + 5,
             since=self.since,
+            asked=self.asked,
+            swap=self.swap,
+            back=self.back and stable is not None and stable.digest != self.wanted.digest and stable.replicas > 0,
         )
 
     def settle(self) -> Plan:
@@ -227,10 +241,16 @@ class World:
         assert all(one in able for one in plan.serve), "only able replicas serve"
         assert len({one.digest for one in plan.serve}) <= 1, "one revision serves at a time"
         assert not set(plan.serve) & {*plan.retire, *plan.halt}, "whoever leaves does not serve"
-        if self.wanted.replicas and not self.stopped and able:
+        if self.wanted.replicas and not self.stopped and able and not plan.swapping:
             assert plan.serve, "somebody able was there, and nobody serves"
+        if self.swap:
+            self.check_room(plan)
+        else:
+            assert not plan.swapping
+        assert not {one.revision.generation for one in plan.make} & self.undone, "what was undone came back"
         if (
             not self.stopped
+            and not plan.swapping
             and self.stable
             and self.stable.replicas
             and self.stable.digest != self.wanted.digest
@@ -243,8 +263,23 @@ class World:
         taken = {(one.generation, one.index, one.restarts) for one in (*before, *self.leaving)}
         assert not names & taken, "a name twice"
 
+    def check_room(self, plan: Plan) -> None:
+        """Nobody begins beside another revision."""
+        there = {one.digest for one in (*self.replicas, *self.leaving) if one.state == "running"}
+        for beginning in ({one.digest for one in plan.start}, {one.revision.digest for one in plan.make}):
+            assert len(beginning) <= 1 or plan.complete
+            assert plan.complete or not beginning or there <= beginning, "two revisions side by side"
+        if plan.swapping:
+            assert plan.retire or not there - {self.wanted.digest} or self.leaving, "a swap that waits for nobody"
+
     def obey(self, plan: Plan) -> bool:
         self.serving = plan.serve
+        if plan.undo:
+            assert self.stable is not None
+            self.undone.add(self.wanted.generation)
+            self.wanted = self.stable
+            self.since = self.now
+            return True
         if plan.complete:
             self.stable = Revision(self.wanted.generation, "", 0) if self.stopped else self.wanted
         if plan.prepare:
@@ -275,7 +310,9 @@ class World:
     def happen(self, event: str, pick: int) -> None:
         running = [one for one in self.replicas if one.state == "running"]
         chosen = running[pick % len(running)] if running else None
-        generation = self.wanted.generation + 1
+        generation = self.generation + 1
+        if event in ("apply", "scale"):
+            self.generation, self.asked = generation, self.now
         match event:
             case "apply":
                 self.wanted = Revision(generation, "abc"[pick % 3], max(1, self.wanted.replicas))
@@ -327,9 +364,11 @@ EVENTS = st.tuples(
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(EVENTS, max_size=30))
-def test_the_laws_hold_in_every_history_and_every_pass_settles(history: list[tuple[str, int]]) -> None:
-    world = World()
+@given(st.lists(EVENTS, max_size=30), st.booleans(), st.booleans())
+def test_the_laws_hold_in_every_history_and_every_pass_settles(
+    history: list[tuple[str, int]], swap: bool, back: bool
+) -> None:
+    world = World(swap=swap, back=back)
     for event, pick in history:
         world.now += 0.01
         world.happen(event, pick)
@@ -337,11 +376,11 @@ def test_the_laws_hold_in_every_history_and_every_pass_settles(history: list[tup
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(EVENTS, max_size=30))
+@given(st.lists(EVENTS, max_size=30), st.booleans(), st.booleans())
 def test_once_all_is_well_the_declared_replicas_serve_and_nothing_else_is_left(
-    history: list[tuple[str, int]],
+    history: list[tuple[str, int]], swap: bool, back: bool
 ) -> None:
-    world = World()
+    world = World(swap=swap, back=back)
     for event, pick in history:
         world.now += 0.01
         world.happen(event, pick)
@@ -349,7 +388,8 @@ def test_once_all_is_well_the_declared_replicas_serve_and_nothing_else_is_left(
     world.bad.clear()
     world.stopped = False
     world.image_works = True
-    for _ in range(4):
+    world.back = False  # what is undone was not well
+    for _ in range(6):
         world.now += 400  # beyond every pause
         world.settle()
         world.leaving.clear()
@@ -360,3 +400,82 @@ def test_once_all_is_well_the_declared_replicas_serve_and_nothing_else_is_left(
     assert len(world.replicas) == world.wanted.replicas
     assert all(one.digest == world.wanted.digest for one in world.replicas)
     assert set(plan.serve) == set(world.replicas)
+
+
+BAD_B = replica(B, 0, ready=False, said="its readiness probe fails")
+
+
+def swap(*replicas: Replica, **more: object) -> Plan:
+    return decide(facts(B, *replicas, stable=A, swap=True, back=True, **more), NOW)
+
+
+def test_a_swap_waits_with_all_it_needs_then_empties_the_route() -> None:
+    plan = swap(A0, A1, prepared="busy", since=0.0)
+    assert (plan.serve, plan.retire, plan.swapping) == ((A0, A1), (), False)
+    plan = swap(A0, A1)
+    assert (plan.serve, plan.retire, plan.make, plan.swapping) == ((), (A0, A1), (), True)
+    assert "requests wait" in plan.message
+    plan = swap(leaving=(A0, A1))
+    assert (plan.serve, plan.make, plan.swapping) == ((), (), True), "they still have what the new ones need"
+    plan = swap()
+    assert plan.make == (Place(B, 0), Place(B, 1))
+    plan = swap(B0, replace(B1, ready=False))
+    assert plan.serve == (B0,), "nobody else is there to answer those that wait"
+    plan = swap(B0, B1)
+    assert (plan.phase, plan.complete, plan.swapping) == ("Ready", True, False)
+
+
+def test_a_swap_does_not_begin_without_room_and_is_brought_to_its_end_without_it() -> None:
+    plan = swap(A0, A1, blocked=FULL)
+    assert (plan.serve, plan.retire, plan.make, plan.swapping) == ((A0, A1), (), (), False)
+    assert swap(blocked=FULL).make == (Place(B, 0), Place(B, 1)), "the others are gone: somebody has to serve"
+
+
+def test_a_swap_that_fails_goes_back_and_there_too_one_waits_for_the_other() -> None:
+    plan = swap(BAD_B, since=NOW - 60, deadline_s=48.0)
+    assert "it was not ready after 48 s: replica 2-0: its readiness probe fails" in plan.undo
+    assert (plan.make, plan.retire) == ((), ())
+    back = decide(facts(A, BAD_B, stable=A, swap=True), NOW)
+    assert (back.serve, back.retire, back.make) == ((), (BAD_B,), ())
+    back = decide(facts(A, leaving=(BAD_B,), stable=A, swap=True), NOW)
+    assert back.make == ()
+    assert decide(facts(A, stable=A, swap=True), NOW).make == (Place(A, 0), Place(A, 1))
+
+
+def test_a_revision_is_undone_when_it_is_late_or_loops_or_has_no_image() -> None:
+    late = facts(B, A0, A1, BAD_B, stable=A, back=True, since=NOW - 301)
+    assert "not ready after 300 s" in decide(late, NOW).undo
+    assert not decide(replace(late, looking=NOW - 1), NOW).undo, "no probe has spoken yet"
+    assert decide(replace(late, looking=NOW - 1), NOW).wake == NOW + 9
+    assert not decide(replace(late, back=False), NOW).undo
+    assert not decide(replace(late, blocked=FULL), NOW).undo
+    looping = ended(B, 0, restarts=LOOP, streak=LOOP - 1)
+    assert "again and again" in decide(facts(B, A0, A1, looping, stable=A, back=True), NOW).undo
+    assert not decide(facts(B, A0, A1, looping, B1, stable=A, back=True), NOW).undo, "one of them is well"
+    nowhere = facts(B, A0, A1, stable=A, back=True, prepared="failed", since=0.0, prepare_message="no image two")
+    plan = decide(replace(nowhere, asked=NOW - 301), NOW)
+    assert plan.undo == "it could not begin within 300 s: no image two"
+    assert not decide(replace(nowhere, asked=NOW - 299), NOW).undo
+
+
+def test_what_was_undone_is_told_while_the_earlier_one_serves() -> None:
+    plan = decide(facts(A, A0, A1, stable=A, undone="generation 2 was undone"), NOW)
+    assert (plan.phase, plan.complete) == ("Degraded", True)
+    assert plan.message == "generation 2 was undone; 2 of 2 replicas ready"
+
+
+def test_asleep_nothing_runs_and_it_is_said() -> None:
+    plan = decide(facts(replace(A, replicas=0), stable=A, asleep="no request for 900 s"), NOW)
+    assert (plan.phase, plan.message, plan.complete) == ("Asleep", "no request for 900 s", True)
+
+
+def test_who_comes_back_for_a_third_revision_waits_for_the_second_to_leave() -> None:
+    """The first made way for the second, and now a third is wanted, whose image is not here yet."""
+    third = Revision(3, "c", 2)
+    third_facts = facts(third, BAD_B, stable=A, swap=True, back=True, prepared="busy", since=0.0)
+    plan = decide(third_facts, NOW)
+    assert (plan.serve, plan.retire, plan.make) == ((), (BAD_B,), ())
+    plan = decide(replace(third_facts, replicas=(), leaving=(BAD_B,)), NOW)
+    assert plan.make == ()
+    plan = decide(replace(third_facts, replicas=()), NOW)
+    assert plan.make == (Place(A, 0), Place(A, 1))

@@ -12,7 +12,7 @@ import pytest
 
 from appliance.deployments import prober as module
 from appliance.deployments.prober import Prober
-from appliance.deployments.probes import Probes
+from appliance.deployments.probes import PORT_PROBE, Probes
 from appliance.engine.docker import Engine
 from appliance.engine.types import Container
 from appliance.errors import EngineError
@@ -152,6 +152,28 @@ async def test_an_open_port_counts_only_where_the_connection_stays(monkeypatch: 
     async with server(closing) as port:
         assert "nothing listens" in await module._ask_port(probe, port)
     assert "nothing listens" in await module._ask_port(probe, port)
+
+
+async def test_a_connection_is_enough_where_tcp_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HOLD_S", 0.2)
+    probe = Probe(tcp=True, port=PORT, period_s=0.05, timeout_s=60)
+    async with server(silent) as port, watching(Probes(readiness=probe), port) as prober:
+        await until(prober, "ready")
+    async with watching(Probes(readiness=PORT_PROBE, liveness=probe), port) as prober:
+        await until(prober, "sick")
+        health = prober.health("c1")
+        assert health is not None
+        assert "liveness probe failed 3 times: nothing listens on its port" in health.sick
+
+
+async def test_a_tcp_probe_of_another_port_asks_that_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HOLD_S", 0.2)
+    probe = Probe(tcp=True, port=PORT + 1, period_s=0.05, timeout_s=60)
+    async with server(silent) as port, watching(Probes(readiness=probe), port) as prober:
+        await until(prober, "said")
+        health = prober.health("c1")
+        assert health is not None
+        assert health.said == f"port {PORT + 1} is not published"
 
 
 async def test_a_port_that_is_not_published_is_told() -> None:

@@ -1,4 +1,4 @@
-"""The revisions of a deployment: what was declared, what its replicas are made of, and the way back.
+"""Generations of a deployment: declared, begun afresh, scaled, and brought back.
 
 Each generation has a row in `rollouts`. A rollback is a new generation with an old one's spec and an old one's pin: the
 very image and model versions. To begin afresh is a new generation with the same spec, looked up anew.
@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from appliance.errors import Conflict, NotFound
+from appliance.errors import Conflict, NotFound, UsageError
 from appliance.spec.digest import made_of
 from appliance.spec.load import parse
 from appliance.spec.models import Deployment, Kind
-from appliance.state import events, resources, rollouts
+from appliance.state import events, models, resources, rollouts
 from appliance.state.db import Connection
 from appliance.state.resources import Resource
 from appliance.state.rollouts import OPEN, Rollout
@@ -49,10 +49,45 @@ def restart(db: Connection, deployment: Resource, *, source: str, now: float) ->
     return renewed
 
 
+def scale(db: Connection, deployment: Resource, replicas: int, *, source: str, now: float) -> Resource:
+    """Another number of replicas as a new generation, which replaces none of those that run.
+
+    Raises UsageError, Conflict, and SpecError where the spec cannot be read by this version.
+    """
+    where, spec = f"{KIND} {deployment.name}", parse_spec(deployment.name, deployment.spec)
+    if replicas < 0:
+        raise UsageError(f"{replicas} is not a number of replicas", where=where, hint="0 stops it; 1 and more serve")
+    if spec.autoscaling and replicas > spec.autoscaling.most:
+        raise UsageError(
+            f"{replicas} replicas are more than its autoscaling allows, {spec.autoscaling.most}",
+            where=where,
+            hint="raise `resources.autoscaling.maxReplicas` in its spec and apply it",
+        )
+    row = declare(db, deployment, now=now)
+    if row.phase == "Undone":
+        good = serving(db, deployment.uid)
+        to = f" --to {good.generation}" if good else ""
+        raise Conflict(
+            f"generation {row.generation} was undone: to scale its spec would begin it again",
+            where=where,
+            hint=f"`appliance deployment rollback {deployment.name}{to}` first, then scale",
+        )
+    document = dict(deployment.spec)
+    document["resources"] = {**(document.get("resources") or {}), "replicas": replicas}
+    parse_spec(deployment.name, document)
+    found, change = resources.put(db, KIND, deployment.name, document, source=deployment.source, now=now)
+    if change != "unchanged":
+        declare(db, found, now=now, cause="scaled")
+        message = f"from {spec.replicas} to {replicas} replicas, asked by {source}, as generation {found.generation}"
+        events.record(db, KIND, found.name, "Scaled", message, now=now)
+    return found
+
+
 def roll_back(db: Connection, deployment: Resource, to: int | None, *, source: str, now: float) -> Resource:
     """Generation `to`, or the last one that served before this, as a new generation: its spec, image and models.
 
-    How many replicas there are stays as it is now. Raises NotFound, Conflict.
+    Where another than the declared one still serves, because that one is under way, it is the one that serves. How
+    many replicas there are stays as it is now. Raises NotFound, Conflict.
     """
     target = _target(db, deployment, to)
     spec = {one.generation: one.spec for one in resources.revisions(db, deployment.uid)}.get(target.generation)
@@ -60,6 +95,12 @@ def roll_back(db: Connection, deployment: Resource, to: int | None, *, source: s
         raise NotFound(f"the spec of generation {target.generation} is not kept any more", hint=_history(deployment))
     if target.pin is None:
         raise Conflict(f"generation {target.generation} never came to know its image", hint=_history(deployment))
+    gone = [model for model in target.pin.get("models", {}).values() if models.find(db, model) is None]
+    if gone:
+        raise Conflict(
+            f"generation {target.generation} was made with the model {gone[0]}, which is gone",
+            hint=f"{_history(deployment)}; or apply a spec with a model that is there",
+        )
     document = _with_scale_of(deployment.spec, spec)
     resources.put(db, KIND, deployment.name, document, source=deployment.source, now=now)
     found = resources.get(db, KIND, deployment.name)
@@ -107,6 +148,8 @@ def _target(db: Connection, deployment: Resource, to: int | None) -> Rollout:
     rows = list(rollouts.every(db, deployment.uid))
     if to is None:
         now_serving = serving(db, deployment.uid)
+        if now_serving and rows[0].phase in OPEN and rows[0].digest != now_serving.digest:
+            return now_serving
         before = [
             row for row in rows if row.ready is not None and (now_serving is None or row.digest != now_serving.digest)
         ]
@@ -122,12 +165,14 @@ def _target(db: Connection, deployment: Resource, to: int | None) -> Rollout:
 def _with_scale_of(now: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
     """The document `then`, with as many replicas as `now` says."""
     document = dict(then)
+    inside, declared = dict(document.get("resources") or {}), now.get("resources") or {}
     for key in ("replicas", "autoscaling"):
-        inside = {name: value for name, value in dict(document.get("resources") or {}).items() if name != key}
-        if key in (now.get("resources") or {}):
-            inside[key] = now["resources"][key]
-        if inside or "resources" in document:
-            document["resources"] = inside
+        if key in declared:
+            inside[key] = declared[key]  # in its place: a document that is equal stays equal
+        else:
+            inside.pop(key, None)
+    if inside or "resources" in document:
+        document["resources"] = inside
     return document
 
 

@@ -1,0 +1,187 @@
+"""What has to be there before the first replica of a revision is made: its image, models and content, then pinned."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from appliance import revisions
+from appliance.deployments import fit, status
+from appliance.deployments.acting import may_look_anew, refused
+from appliance.deployments.fit import Need
+from appliance.deployments.making import Content, Making, volumes, warnings, words
+from appliance.deployments.plan import BLOCKED_EVERY_S, Replica, was_whole
+from appliance.deployments.view import View
+from appliance.engine.preparing import Ensures, Image, Preparing
+from appliance.engine.types import Container
+from appliance.errors import ApplianceError
+from appliance.spec.models import Deployment
+from appliance.state import resources, rollouts
+from appliance.state.db import Database
+from appliance.state.resources import Resource
+
+log = logging.getLogger(__name__)
+
+MISSING_EVERY_S = 5.0
+
+Seen = Mapping[Replica, Container]
+
+
+class Images(Ensures, Protocol):
+    async def identity(self, ref: str) -> str: ...
+    async def keep(self, image_id: str, name: str) -> None: ...
+    async def let_go(self, prefix: str, keep: set[str]) -> None: ...
+
+
+class Readying:
+    """`hint` is called with the uid of a deployment whose image is here or has failed."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        images: Images,
+        making: Making,
+        content: Content,
+        machine: fit.Look,
+        keep_revisions: int,
+        no_room: Callable[[], str],
+        clock: Callable[[], float],
+        hint: Callable[[str], None],
+    ) -> None:
+        self._db = db
+        self._images = images
+        self._making = making
+        self._content = content
+        self._machine = machine
+        self._keep_revisions = keep_revisions
+        self._no_room = no_room
+        self._clock = clock
+        self._preparing = Preparing(images, clock, hint)
+
+    async def close(self) -> None:
+        await self._preparing.close()
+
+    def forget(self, uid: str) -> None:
+        self._preparing.forget(uid)
+
+    async def look(self, view: View, seen: Seen) -> Image | None:
+        """How far the wanted revision is; None: something was written of it just now."""
+        if view.spec is None:
+            self._preparing.forget(view.deployment.uid)
+            return Image("unknown")
+        held = bool(self._no_room()) and not was_whole(view.stable, view.wanted)
+        if held and view.pin is None:
+            return Image("failed", message=self._no_room(), retry_at=self._clock() + BLOCKED_EVERY_S)
+        if view.pin is not None and view.row and view.row.began is not None:
+            return Image("ready")
+        found = await self._pin(view, view.spec)
+        if found is None or isinstance(found, Image):
+            return found
+        if held:
+            return Image("ready")  # its deadline begins when it may
+        self._preparing.forget(view.deployment.uid)
+        await self._keep(view, str(found["image"]))
+        swap = await self.crowded(view, seen)
+        status.begin(self._db, view.deployment, view.wanted, found, warnings(view.spec), swap=swap, now=self._clock())
+        return None
+
+    async def ensure(self, view: View) -> None:
+        """Begin what `look` waits for, or go on with it."""
+        if view.spec is None:
+            return
+        registries = [view.spec.registry] if view.spec.registry else []
+        uid, asked = view.deployment.uid, view.deployment.updated
+        image = await self._preparing.ensure(uid, view.spec.image, asked=asked, registries=registries)
+        if image.state == "ready":
+            await self._content.ensure(view.deployment, view.spec)
+
+    async def crowded(self, view: View, seen: Seen) -> str:
+        """Why the wanted revision has no room beside those that run, or that go on until it is ready; empty: it has."""
+        spec, stable = view.spec, view.stable
+        running = [one for one in seen if one.state == "running"]
+        others = [one for one in running if one.digest != view.wanted.digest]
+        fallback = stable.replicas if stable and stable.digest != view.wanted.digest else 0
+        if spec is None or not (others or fallback) or view.manner.strategy == "surge":
+            return ""
+        if view.manner.strategy == "swap":
+            return "it is declared so"
+        largest = await fit.used(seen[one] for one in running)
+        memory = None if largest is None else largest * view.wanted.replicas
+        old = next((view.specs[one.digest] for one in others if one.digest in view.specs), spec)
+        return fit.fits(
+            Need(fit.gpus(spec.machine, view.wanted.replicas), memory),
+            Need(fit.gpus(old.machine, max(len(others), fallback))),
+            Need(self._gpus_of_others(view.deployment)),
+            await self._machine(),
+        )
+
+    async def let_go(self, deployment: Resource) -> None:
+        """What only revisions needed that are long over."""
+        uid = deployment.uid
+        rows = [] if deployment.deleting else list(rollouts.every(self._db.read, uid))
+        held = rollouts.held(rows)
+        try:
+            if rows:
+                with self._db.write() as db:
+                    revisions.forget_old(db, uid, self._keep_revisions)
+            await self._images.let_go(f"{uid}-", {_name(uid, row.generation) for row in held})
+            await self._content.forget(
+                uid, {one for row in held for one in volumes((row.pin or {}).get("content", {}))}
+            )
+        except ApplianceError as error:
+            log.warning("what old revisions of %s have left stays for now: %s", deployment.name, error)
+
+    async def _pin(self, view: View, spec: Deployment) -> Mapping[str, Any] | Image | None:
+        if view.pin is not None:
+            return await self._again(view, spec, view.pin)
+        deployment = view.deployment
+        image = self._preparing.peek(deployment.uid, spec.image, asked=deployment.updated)
+        if image.state != "ready":
+            return image
+        content = self._content.peek(deployment, spec)
+        if content.state != "ready":
+            return Image(content.state, message=content.message, retry_at=content.retry_at)
+        found = self._making.pin(spec, image.id, content.pin)
+        return self._missing(found) if isinstance(found, str) else found
+
+    async def _again(self, view: View, spec: Deployment, pin: Mapping[str, Any]) -> Mapping[str, Any] | Image | None:
+        """What was pinned before, for this generation or another, if it is still there; who may call is asked anew."""
+        gone = "" if await self._images.identity(pin["image"]) else f"its image {pin['image']} is not on this machine"
+        gone = gone or await self._making.gone(view.deployment, pin)
+        if gone and may_look_anew(view):
+            status.unpin(self._db, view.deployment, view.wanted, gone, now=self._clock())
+            return None
+        if gone:
+            return self._missing(words(refused(view, gone)))
+        try:
+            return {**pin, "access": self._making.access(spec)}
+        except ApplianceError as error:
+            return self._missing(words(error))
+
+    def _missing(self, message: str) -> Image:
+        return Image("failed", message=message, retry_at=self._clock() + MISSING_EVERY_S)
+
+    async def _keep(self, view: View, image: str) -> None:
+        try:
+            await self._images.keep(image, _name(view.deployment.uid, view.wanted.generation))
+        except ApplianceError as error:
+            log.warning("%s: the image is not kept by a name of ours: %s", view.deployment.name, error)
+
+    def _gpus_of_others(self, deployment: Resource) -> int:
+        found = 0
+        for other in resources.every(self._db.read, deployment.kind):
+            if other.uid == deployment.uid or not other.status.get("ready"):
+                continue
+            try:
+                spec = revisions.parse_spec(other.name, other.spec)
+            except ApplianceError:
+                continue
+            found += fit.gpus(spec.machine, int(other.status["ready"]))
+        return found
+
+
+def _name(uid: str, generation: int) -> str:
+    """Of a kept image."""
+    return f"{uid}-{generation}"

@@ -1,0 +1,157 @@
+"""The scaler and the controller together: a deployment that follows its load, sleeps and wakes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from appliance.deployments.machines import Machine
+from appliance.deployments.scaler import Scaler
+from appliance.engine import cgroups
+from appliance.engine.cgroups import Usage
+from appliance.router.meters import Meter, ServerMeter
+from appliance.state import rollouts
+from tests.unit.deployments.house import READY, House
+
+pytestmark = pytest.mark.anyio
+
+WEB = "/deployments/web"
+CPU = {"maxReplicas": 3, "metrics": [{"metric": "cpu", "summary": "average", "value": 50}]}
+
+
+def spec(image: str = "one", **resources: Any) -> dict[str, Any]:
+    return {
+        "image": image,
+        "port": 80,
+        "resources": {"instanceType": "C4", "replicas": 1, **resources},
+        "healthChecks": READY,
+    }
+
+
+class Driven:
+    """A house whose scaler is the real one."""
+
+    can_hold = True
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self.held = 0
+        self.busy = False
+        parts: dict[str, Any] = {"router": self, "engine": self, "telemetry": None}
+        self.scaler = Scaler(
+            db=house.db,
+            settings=house.settings,
+            host=Machine(8, 16 * 10**9),
+            clock=house.clock,
+            hint=lambda kind, uid: None,
+            counter=house.clock,
+            **parts,
+        )
+        house.load = self.scaler  # type: ignore[assignment]
+        house.controller = house.another()
+
+    async def meters(self) -> dict[str, Meter]:
+        route = self.house.router.routes.get(WEB)
+        targets = route.targets if route else ()
+        return {WEB: Meter(self.held, {target.id: ServerMeter(int(self.busy), 0, 0) for target in targets})}
+
+    async def inspect(self, container: str) -> Any:
+        return replace(self.house.engine.containers[container], pid=7)
+
+    def read(self, pid: int, container: str) -> Usage:
+        return Usage(2.0 * self.house.clock() if self.busy else 0.0, 10**9)
+
+    async def until(self, condition: Callable[[], object]) -> list[str]:
+        """The phases on the way."""
+        phases: list[str] = []
+        for _ in range(2000):
+            await self.scaler.tend()
+            await self.house.controller.reconcile(self.house.row.uid)
+            if self.house.row.phase not in phases[-1:]:
+                phases.append(self.house.row.phase)
+            if condition():
+                return phases
+            await asyncio.sleep(0.005)  # the probes' turn
+            self.house.clock.now += 0.5
+        raise AssertionError(f"{self.house.row.phase}: {self.house.row.message}, after {phases}")
+
+    async def asleep(self) -> list[str]:
+        return await self.until(lambda: self.house.row.phase == "Asleep" and not self.house.engine.containers)
+
+
+@pytest.fixture
+async def driven(house: House, monkeypatch: pytest.MonkeyPatch) -> Driven:
+    await house.controller.close()
+    driven = Driven(house)
+    monkeypatch.setattr(cgroups, "read", driven.read)
+    return driven
+
+
+async def test_it_sleeps_wakes_and_is_never_called_ill(house: House, driven: Driven) -> None:
+    house.declare(spec(scaleToZero={"after": 30, "hold": 90}))
+    await driven.asleep()
+    route = house.router.routes[WEB]
+    assert not route.targets
+    assert route.hold is not None
+    assert route.hold.seconds == 90
+    house.controller = house.another()  # the daemon begins anew meanwhile
+    await driven.asleep()
+    driven.held = 3
+    phases = await driven.until(lambda: len(house.served) == 1)
+    driven.held = 0
+    phases += await driven.until(lambda: house.row.phase == "Ready")
+    assert set(phases) <= {"Asleep", "Starting", "Updating", "Ready"}
+    await driven.until(lambda: "Woken" in house.reasons)
+    await driven.asleep()
+    assert not {"Degraded", "Failed", "Problem"} & set(house.reasons)
+    assert [(row.generation, row.phase) for row in rollouts.every(house.db.read, house.row.uid)] == [(1, "Serving")]
+
+
+async def test_more_replicas_come_without_being_called_a_fault(house: House, driven: Driven) -> None:
+    house.declare(spec(autoscaling=CPU))
+    await driven.until(lambda: house.row.phase == "Ready")
+    driven.busy = True
+    phases = await driven.until(lambda: len(house.served) == 3 and house.row.phase == "Ready")
+    assert set(phases) == {"Ready", "Updating"}
+    driven.busy = False
+    await driven.until(lambda: len(house.served) == 1 and len(house.engine.containers) == 1)
+    assert "Degraded" not in house.reasons
+    assert house.row.generation == 1
+
+
+async def test_a_replica_that_ends_is_a_fault_all_the_same(house: House, driven: Driven) -> None:
+    house.declare(spec(autoscaling=CPU))
+    driven.busy = True
+    await driven.until(lambda: len(house.served) == 3 and house.row.phase == "Ready")
+    house.engine.end(house.running()[0].id, 1)
+    await driven.until(lambda: house.row.phase == "Degraded")
+
+
+async def test_a_new_revision_shows_that_it_runs_and_sleeps_then(house: House, driven: Driven) -> None:
+    house.declare(spec(scaleToZero={"after": 30}))
+    await driven.asleep()
+    house.declare(spec("two", scaleToZero={"after": 30}))
+    await driven.until(lambda: house.row.phase == "Ready" and house.row.observed == 2)
+    assert house.running("two")
+    await driven.asleep()
+
+
+async def test_the_load_of_what_serves_is_carried_through_a_rollout(house: House, driven: Driven) -> None:
+    house.declare(spec(autoscaling=CPU))
+    driven.busy = True
+    await driven.until(lambda: len(house.served) == 3 and house.row.phase == "Ready")
+    house.declare(spec("two", autoscaling=CPU))
+    least = 3
+
+    def done() -> bool:
+        nonlocal least
+        least = min(least, len(house.served))
+        return house.row.phase == "Ready" and house.row.observed == 2 and len(house.engine.containers) == 3
+
+    await driven.until(done)
+    assert least == 3
+    assert len(house.running("two")) == 3
