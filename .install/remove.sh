@@ -55,12 +55,13 @@ end_front_door() { # where the program could not do it
   end_process "$pid" 10
 }
 
-our() { # our running|containers|networks INSTANCE: ids on this engine; nothing without an instance
+our() { # our running|containers|networks|images INSTANCE: what is on this engine; nothing without an instance
   [[ -n $2 ]] && engine_version >/dev/null || return 0
   case $1 in
     running) docker ps -q --filter "label=dev.appliance.instance=$2" ;;
     containers) docker ps -q --all --filter "label=dev.appliance.instance=$2" ;;
     networks) docker network ls -q --filter "name=^appliance-$2\$" ;;
+    images) docker images --format '{{.Repository}}:{{.Tag}}' --filter "reference=appliance/kept:$2-*" ;;
   esac
 }
 
@@ -88,6 +89,9 @@ step_purge() { # step_purge INSTANCE
   ids=$(our networks "$1")
   # shellcheck disable=SC2086
   [[ -z $ids ]] || run docker network rm $ids || true
+  ids=$(our images "$1") # names that revisions of deployments were kept by
+  # shellcheck disable=SC2086
+  [[ -z $ids ]] || run docker rmi $ids || true
   purge_pools
   real=$(realpath "$DATA") # it may be a link to where there is room
   left=$(awk -v home="$real/" 'index($2, home) == 1 { print $2 }' /proc/mounts)

@@ -16,6 +16,7 @@ from textual.widgets import ContentSwitcher, Footer, Static, Tab, Tabs
 from appliance.client import Client
 from appliance.errors import ApplianceError
 from tui.asking import answer, show
+from tui.deployment import DeploymentScreen
 from tui.dialogs import AskScreen, DetailScreen, LogScreen, TextScreen, read_spec
 from tui.feed import Feed
 from tui.history import HistoryScreen
@@ -36,7 +37,7 @@ LOSSES = {
     "workflows": "it is forgotten; its runs stay",
     "repositories": "it is forgotten; its pushes start nothing any more",
 }
-WHOLE = frozenset({"notebooks", "workflows", "deployments", "datasets", "repositories"})
+WHOLE = frozenset({"notebooks", "workflows", "datasets", "repositories"})
 """Kinds of which one resource tells more than its row."""
 
 
@@ -160,6 +161,9 @@ class ApplianceApp(App[None]):
         kind, name = listing.kind.name, subject(row)
         if kind == "runs":
             await self.push_screen(RunScreen(self._feed, name))
+            return
+        if kind == "deployments":
+            await self.push_screen(DeploymentScreen(self._feed, name))
             return
         document = await self._ask(lambda client: client.get(kind, name)) if kind in WHOLE else row
         if document is not None:

@@ -62,20 +62,27 @@ class LogScreen(Screen[None]):
         self.query_one(Log).scroll_home(animate=False)
 
 
-class DetailScreen(ModalScreen[None]):
-    """A document as it came."""
+class PageScreen(ModalScreen[None]):
+    """A long text, to be scrolled and selected from."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,enter", "dismiss", "back", priority=True)]
-    DEFAULT_CSS = "DetailScreen { align: center middle; } DetailScreen TextArea { width: 90%; height: 90%; }"
+    DEFAULT_CSS = "PageScreen { align: center middle; } PageScreen TextArea { width: 90%; height: 90%; }"
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__()
-        self._text = json.dumps(document, indent=2, ensure_ascii=False)
+        self._text = text
 
     def compose(self) -> ComposeResult:
         area = TextArea(self._text, read_only=True, language=None)
         area.border_subtitle = LEAVE
         yield area
+
+
+class DetailScreen(PageScreen):
+    """A document as it came."""
+
+    def __init__(self, document: Document) -> None:
+        super().__init__(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 class TextScreen(ModalScreen[None]):

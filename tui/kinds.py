@@ -7,15 +7,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from appliance.client import words
 from appliance.foreign import clean
 
 Document = Mapping[str, Any]
 Cells = tuple[str, ...]
 
-GOOD = frozenset({"Running", "Ready", "Succeeded", "in force"})
-BAD = frozenset({"Failed", "Error", "Degraded", "BROKEN"})
+GOOD = frozenset({"Running", "Ready", "Serving", "Succeeded", "in force"})
+BAD = frozenset({"Failed", "Error", "Degraded", "Undone", "BROKEN"})
 LONGEST_SUBJECT = 24
-BUSY = frozenset({"Pending", "Preparing", "Starting", "Stopping", "Updating", "Deleting", "Canceling"})
+BUSY = frozenset(
+    {
+        "Pending",
+        "Preparing",
+        "Starting",
+        "Stopping",
+        "Updating",
+        "Deleting",
+        "Canceling",
+        "Waiting",
+        "Rolling",
+        "Swapping",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +103,11 @@ def _resource(row: Document, now: float) -> Cells:
     return (row["name"], row["phase"], age(row["created"], now), row["source"], first_line(detail))
 
 
+def _deployment(row: Document, now: float) -> Cells:
+    name, phase, *since, _ = _resource(row, now)
+    return (name, phase, str(row["status"].get("ready", 0)), *since, first_line(words.detail(row, now)))
+
+
 def _workflow(row: Document, now: float) -> Cells:
     name, phase, since, source, detail = _resource(row, now)
     return (name, phase, since, source, ahead(row.get("next_run"), now), detail)
@@ -139,7 +158,7 @@ KINDS = (
           DELETE)),
     Kind("workflows", "Workflows", ("name", "phase", "age", "source", "next run", "detail"), _workflow,
          "No workflows yet. Press a to apply a spec file.", (Action("r", "run", "run"), DELETE)),
-    Kind("deployments", "Deployments", RESOURCE, _resource,
+    Kind("deployments", "Deployments", ("name", "phase", "ready", "age", "source", "detail"), _deployment,
          "No deployments yet. Press a to apply a spec file.", (START, STOP, OPEN, LOGS, DELETE)),
     Kind("datasets", "Datasets", ("name", "phase", "age", "detail"), _dataset,
          "No datasets yet. Type `appliance dataset create NAME`.", (DELETE,)),

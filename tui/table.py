@@ -17,8 +17,8 @@ from tui.kinds import Cells, style
 class LiveTable(DataTable[Text]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "open")]
 
-    def __init__(self, columns: Cells) -> None:
-        super().__init__(cursor_type="row", zebra_stripes=True)
+    def __init__(self, columns: Cells, *, css_id: str | None = None) -> None:
+        super().__init__(cursor_type="row", zebra_stripes=True, id=css_id)
         self._names = columns
 
     def on_mount(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from appliance import wire
@@ -15,11 +15,17 @@ from appliance.engine.docker import Engine
 from appliance.history.measuring import SpaceReports
 from appliance.history.workspaces import Workspaces
 from appliance.notebooks.controller import NotebookController
+from appliance.router.meters import Meter
 from appliance.settings import Settings
 from appliance.state.db import Database
 from appliance.telemetry.telemetry import Telemetry
+from appliance.vault.registries import Registries
 from appliance.vault.secrets import Secrets
 from appliance.workflows.rooms import Rooms
+
+
+async def _no_meters() -> Mapping[str, Meter]:
+    return {}
 
 
 @dataclass
@@ -35,6 +41,7 @@ class Parts:
     workspaces: Workspaces
     telemetry: Telemetry
     secrets: Secrets
+    registries: Registries
     space: SpaceReports
     backups: Backups
     notebooks: NotebookController
@@ -44,6 +51,8 @@ class Parts:
     """(kind, id): this resource or run has work to do."""
     clock: Callable[[], float]
     started: float
+    meters: Callable[[], Awaitable[Mapping[str, Meter]]] = _no_meters
+    """What the front door has under way, by prefix."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set before the server is asked to end, so that streams end first; an open stream would hold it forever."""
     health: dict[str, wire.Part] = field(default_factory=dict)

@@ -27,7 +27,7 @@ HOLDS_DATA = {
 def configure_apply(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--file", required=True, action="append", help="a spec file, a folder of them, or -")
     parser.add_argument("--name", help="name for a spec that carries none; else the file's stem")
-    parser.add_argument("--dry-run", action="store_true", help="say what would change, change nothing")
+    parser.add_argument("--dry-run", action="store_true", help="say what would change and how, change nothing")
     parser.set_defaults(run=run_apply)
 
 
@@ -63,19 +63,23 @@ def configure_validate(parser: argparse.ArgumentParser) -> None:
 
 def run_apply(args: argparse.Namespace) -> int:
     client = render.client()
-    rows = []
+    rows: list[render.Row] = []
+    plans: list[str] = []
     for path in [found for given in args.file for found in files(given)]:
         for change in apply_file(client, path, name=args.name, dry_run=args.dry_run):
             rows.append((change["kind"], change["name"], change["change"] + (" (dry run)" if args.dry_run else "")))
+            plans += change.get("plan", ())
             for warning in change["warnings"]:
                 render.say(f"warning: {warning}")
     render.table(("kind", "name", "change"), rows, empty="no spec files found")
+    if plans:
+        print("\n" + "\n".join(render.clean(sentence) for sentence in plans))
     return 0
 
 
 def run_delete(args: argparse.Namespace) -> int:
     kind = plural(args.kind)
-    if kind in ("secrets", "models"):
+    if kind in ("secrets", "registries", "models"):
         render.client().delete(kind, args.name)
         render.say(f"{args.kind} {args.name} is gone")
         return 0

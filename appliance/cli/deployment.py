@@ -4,41 +4,77 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
+from typing import Any
 
+from appliance import foreign
 from appliance.cli import render
-from appliance.client import Client
+from appliance.client import Client, words
+from appliance.errors import ApplianceError, NotFound, UsageError
 
 WAIT_S = 600.0
+SHOWN_WORDS = 20
+"""Lines of what a revision that failed wrote last; `history -o json` has all that is kept."""
 
 
 def configure_deployment(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for verb, text, function in (
-        ("show", "its replicas and their state", run_show),
-        ("url", "where it answers on the front door", run_url),
-        ("wait", "wait until the declared revision serves", run_wait),
-        ("start", "run it again", run_switch),
-        ("stop", "stop its replicas; it stays declared", run_switch),
-        ("scale", "change the number of replicas", run_scale),
-    ):
-        added = verbs.add_parser(verb, help=text)
+
+    def verb(name: str, text: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        added = verbs.add_parser(name, help=text, description=text)
         added.add_argument("name")
-        if verb == "scale":
-            added.add_argument("replicas", type=int)
-        added.set_defaults(run=function)
+        added.set_defaults(run=run)
+        return added
+
+    show = verb("show", "its replicas, its rollout, its scale and its traffic", run_show)
+    verb("url", "where it answers on the front door", run_url)
+    verb("wait", "wait until the declared revision serves", run_wait)
+    verb("start", "run it again", run_switch)
+    verb("stop", "stop its replicas; it stays declared", run_switch)
+    scale = verb("scale", "change the number of replicas; none is replaced", run_scale)
+    scale.add_argument("replicas", type=int)
+    history = verb("history", "its revisions, newest first", run_history)
+    history.add_argument("-n", type=int, default=0, metavar="COUNT", help="only the newest")
+    diff = verb("diff", "what differs between two revisions: the spec, the image, the models", run_diff)
+    diff.add_argument("older", type=int, nargs="?", help="generation; default: what served before the newest")
+    diff.add_argument("newer", type=int, nargs="?", help="generation; default: the newest")
+    rollback = verb("rollback", "bring back an earlier revision: its spec, its image, its models", run_rollback)
+    rollback.add_argument("--to", type=int, metavar="GENERATION", help="default: the last that served before")
+    restart = verb("restart", "all replicas anew, the image and the models looked up again", run_restart)
+    for added in (rollback, restart, scale):
+        added.add_argument("--wait", action="store_true", help="wait until it serves")
+    for added in (show, history, diff):
+        added.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table")
+    execute = verb("exec", "run a command in a replica, without a terminal and without input", run_exec)
+    execute.add_argument("-r", "--replica", default="", metavar="PART", help="from `show`; default: one that is ready")
+    execute.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="with its arguments")
+    execute.epilog = "The exit code is that of the command."
 
 
 def run_show(args: argparse.Namespace) -> int:
-    item = render.client().get("deployments", args.name)
+    client = render.client()
+    item = client.get("deployments", args.name)
+    if args.output != "table":
+        render.data(item, args.output)
+        return 0
+    now, status = time.time(), item["status"]
     print(f"{item['name']}  {item['phase']}  generation {item['generation']}  {item['url']}")
-    if item["message"]:
-        print(render.clean(item["message"]))
-    rows = [
-        (replica["id"], replica["generation"], replica["state"], replica.get("restarts", 0), replica.get("message", ""))
-        for replica in item["status"].get("replicas", [])
+    if message := words.message(item, now):
+        print("\n".join(render.clean(line) for line in message.splitlines()))
+    about = [
+        ("rollout", words.rollout(status, now)),
+        ("scale", words.asleep(status, now) or words.scale(status, now)),
+        ("waiting", words.held(status)),
+        ("requests", _traffic(client, args.name)),
     ]
+    for what, told in about:
+        if told:
+            print(f"{what:<9} {render.clean(told)}")
+    for line in _last_words(client, item):
+        print(f"  | {foreign.line(line)}")
     print()
-    render.table(("replica", "gen", "state", "restarts", "detail"), rows, empty="no replicas run")
+    header = ("replica", "gen", "state", "in flight", "restarts", "detail")
+    render.table(header, [_replica(row, now) for row in status.get("replicas", [])], empty="no replicas run")
     return 0
 
 
@@ -58,9 +94,62 @@ def run_switch(args: argparse.Namespace) -> int:
 
 
 def run_scale(args: argparse.Namespace) -> int:
-    item = render.client().act("deployments", args.name, "scale", {"replicas": args.replicas})
-    render.say(f"deployment {item['name']}: {args.replicas} replicas in generation {item['generation']}")
+    client = render.client()
+    item = client.scale(args.name, args.replicas)
+    told = f"deployment {item['name']}: {words.replicas(args.replicas)} in generation {item['generation']}"
+    return _begun(client, item, told, wait=args.wait)
+
+
+def run_history(args: argparse.Namespace) -> int:
+    items = render.client().revisions(args.name)
+    if args.n > 0:
+        items = items[: args.n]
+    if args.output != "table":
+        render.data(items, args.output)
+        return 0
+    header = ("gen", "phase", "cause", "by", "declared", "image", "models", "detail")
+    render.table(header, [_revision(row) for row in items], empty="no revisions")
     return 0
+
+
+def run_diff(args: argparse.Namespace) -> int:
+    client = render.client()
+    older, newer = args.older, args.newer
+    if older is None or newer is None:
+        older, newer = _nearest(client.revisions(args.name), args.name, older)
+    found = client.revision_diff(args.name, older, newer)
+    if args.output != "table":
+        render.data(found, args.output)
+        return 0
+    for line in [*found["made_of"], *found["spec"]]:
+        print(render.clean(line))
+    if not found["made_of"] and not found["spec"]:
+        render.say(f"generations {older} and {newer} have the same spec, image and models")
+    return 0
+
+
+def run_rollback(args: argparse.Namespace) -> int:
+    client = render.client()
+    item = client.roll_back(args.name, args.to)
+    copies = (item["status"].get("rollout") or {}).get("copies")
+    told = f"deployment {item['name']}: generation {item['generation']} brings back generation {copies}"
+    return _begun(client, item, told, wait=args.wait)
+
+
+def run_restart(args: argparse.Namespace) -> int:
+    client = render.client()
+    item = client.restart(args.name)
+    told = f"deployment {item['name']}: generation {item['generation']} begins afresh"
+    return _begun(client, item, told, wait=args.wait)
+
+
+def run_exec(args: argparse.Namespace) -> int:
+    from appliance.cli.execute import show  # deferred: only this verb needs it
+
+    replica, argv = _command(args.replica, args.command)
+    if not argv:
+        raise UsageError("no command is given", hint=f"`appliance deployment exec {args.name} -- ls /`")
+    return show(render.client().execute(args.name, argv, replica=replica))
 
 
 def wait_ready(client: Client, name: str, *, deadline_s: float = WAIT_S) -> bool:
@@ -70,9 +159,66 @@ def wait_ready(client: Client, name: str, *, deadline_s: float = WAIT_S) -> bool
         item = client.get("deployments", name)
         now = item["phase"] + (f": {item['message']}" if item["message"] else "")
         if now != told:
-            render.say(f"deployment {name}: {now}")
+            render.say(f"deployment {name}: {render.one_line(now)}")
             told = now
-        if item["observed"] == item["generation"] and item["phase"] in ("Ready", "Failed", "Degraded", "Disabled"):
-            return bool(item["phase"] == "Ready")
+        if item["observed"] == item["generation"] and item["phase"] in words.SETTLED:
+            return item["phase"] in ("Ready", "Asleep")
         time.sleep(0.3)
     return False
+
+
+def _begun(client: Client, item: Any, told: str, *, wait: bool) -> int:
+    render.say(told)
+    if item["source"].startswith("file:"):
+        file = render.clean(item["source"].removeprefix("file:"))
+        render.say(f"warning: {file} declares this deployment and wins again when that file changes")
+    if wait:
+        return 0 if wait_ready(client, item["name"]) else 1
+    return 0
+
+
+def _command(replica: str, rest: list[str]) -> tuple[str, list[str]]:
+    """All behind the name is the command, an option between the two apart; argparse has taken the first `--` or not."""
+    if rest[:1] in (["-r"], ["--replica"]) and len(rest) > 1:
+        replica, rest = rest[1], rest[2:]
+    return replica, rest[1:] if rest[:1] == ["--"] else rest
+
+
+def _last_words(client: Client, item: Any) -> list[str]:
+    """What the newest revision wrote last, where it did not get there."""
+    found = item["status"].get("rollout")
+    if not found or found["phase"] not in ("Undone", "Failed"):
+        return []
+    rows = [row for row in client.revisions(item["name"]) if row["generation"] == found["generation"]]
+    return [line for row in rows for line in row["words"].splitlines()][-SHOWN_WORDS:]
+
+
+def _traffic(client: Client, name: str) -> str:
+    try:
+        return words.traffic(client.traffic(name))
+    except ApplianceError as error:
+        return f"not known: {error.message}"
+
+
+def _replica(row: Any, now: float) -> render.Row:
+    under_way = "-" if row.get("in_flight") is None else row["in_flight"]
+    told = words.replica(row, now)
+    return (row["id"], row["generation"], row["state"], under_way, row.get("restarts", 0), told)
+
+
+def _revision(row: Any) -> render.Row:
+    models = ", ".join(row["models"]) or "-"
+    message = row["message"].partition("\n")[0]
+    made = render.clock(row["created"])
+    return (row["generation"], row["phase"], words.cause(row), row["source"], made, row["image"], models, message)
+
+
+def _nearest(revisions: list[Any], name: str, older: int | None) -> tuple[int, int]:
+    """The newest revision, and `older` or what served before it, or else was declared before it."""
+    newest, *before = revisions
+    if older is not None:
+        return older, newest["generation"]
+    if not before:
+        raise NotFound(f"deployment {name!r} has one revision only", hint=f"`appliance deployment show {name}`")
+    served = next((row for row in before if row["ready"]), before[0])
+    return served["generation"], newest["generation"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable
 from typing import Any
 
 from appliance.cli import render
 from appliance.cli.jobs import show_jobs
+from appliance.client import words
 from appliance.errors import UsageError
 
 Document = dict[str, Any]
@@ -16,6 +18,11 @@ Document = dict[str, Any]
 def _resource(item: Document) -> render.Row:
     detail = item["problem"] or item["message"] or item["url"]
     return (item["name"], item["phase"], item["generation"], item["source"], render.age(item["created"]), _line(detail))
+
+
+def _deployment(item: Document) -> render.Row:
+    *before, since, _ = _resource(item)
+    return (*before, item["status"].get("ready", 0), since, _line(words.detail(item, time.time())))
 
 
 def _run(run: Document) -> render.Row:
@@ -52,6 +59,10 @@ def _secret(row: Document) -> render.Row:
     return (row["name"], render.age(row["updated"]))
 
 
+def _registry(row: Document) -> render.Row:
+    return (row["name"], row["url"], row["username"], render.age(row["updated"]))
+
+
 def _spec_file(row: Document) -> render.Row:
     state = "BROKEN" if row["problem"] else "in force"
     return (row["name"], state, " ".join(row["declares"]), _line(row["problem"]))
@@ -71,7 +82,11 @@ RESOURCE = ("name", "phase", "gen", "source", "age", "detail")
 TABLES: dict[str, tuple[tuple[str, ...], Callable[[Document], render.Row], str]] = {
     "notebooks": (RESOURCE, _resource, "no notebooks yet: `appliance notebook create NAME`"),
     "workflows": ((*RESOURCE[:-1], "next run", "detail"), _workflow, "no workflows yet: `appliance workflow run FILE`"),
-    "deployments": (RESOURCE, _resource, "no deployments yet: `appliance apply -f FILE`"),
+    "deployments": (
+        ("name", "phase", "gen", "source", "ready", "age", "detail"),
+        _deployment,
+        "no deployments yet: `appliance apply -f FILE`",
+    ),
     "datasets": (RESOURCE, _resource, "no datasets yet: `appliance dataset create NAME`"),
     "runs": (("name", "phase", "cause", "age", "took", "detail"), _run, "no runs yet: `appliance workflow run FILE`"),
     "repositories": (
@@ -81,6 +96,11 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[[Document], render.Row], str]]
     ),
     "models": (("id", "name", "type", "dataset", "version", "age"), _model, "no models yet: create-model@v1 makes one"),
     "secrets": (("name", "set"), _secret, "no secrets yet: `appliance secret set NAME`"),
+    "registries": (
+        ("name", "url", "username", "set"),
+        _registry,
+        "no registries yet: `appliance registry add NAME --url URL --username NAME`",
+    ),
     "specs": (("name", "state", "declares", "detail"), _spec_file, "the watched folder holds no spec"),
     "events": (("time", "level", "subject", "reason", "message"), _event, "no events yet"),
 }

@@ -14,8 +14,8 @@ from appliance.location import default_home
 
 Row = Sequence[object]
 
-GOOD = frozenset({"Running", "Ready", "Succeeded"})
-BAD = frozenset({"Failed", "Error", "Degraded"})
+GOOD = frozenset({"Running", "Ready", "Serving", "Succeeded"})
+BAD = frozenset({"Failed", "Error", "Degraded", "Undone"})
 
 
 def client() -> Client:

@@ -127,12 +127,18 @@ class Transport:
                 raise http.client.IncompleteRead(b"", left)
 
     @contextlib.contextmanager
-    def _answer(self, path: str, query: Mapping[str, object]) -> Iterator[http.client.HTTPResponse]:
-        """Of a GET, to be read while its connection is open. Raises what the server has answered, and DaemonDown."""
+    def _answer(
+        self, path: str, query: Mapping[str, object], body: Mapping[str, Any] | None = None
+    ) -> Iterator[http.client.HTTPResponse]:
+        """Of a GET, or with a body of a POST, to be read while its connection is open.
+
+        Raises what the server has answered, and DaemonDown.
+        """
         connection = self._connect(None)
         self._streams.add(connection)
+        payload = None if body is None else json.dumps(body).encode()
         try:
-            connection.request("GET", _target(path, query), headers=self._headers(None))
+            connection.request("GET" if body is None else "POST", _target(path, query), payload, self._headers(payload))
             response = connection.getresponse()
             if response.status >= 400:
                 raise _error(response.status, response.read())

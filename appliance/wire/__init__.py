@@ -20,6 +20,20 @@ from appliance.wire.datasets import (
     Version,
     VersionRequest,
 )
+from appliance.wire.deployments import (
+    ExecEnd,
+    ExecOutput,
+    ExecRequest,
+    ReplicaTraffic,
+    Revision,
+    RevisionDiff,
+    RevisionRequest,
+    Rollout,
+    Scale,
+    ScaleRequest,
+    Traffic,
+    TrafficStep,
+)
 from appliance.wire.diff import CellChange, DiffEnd, FileChange, FileDiff, Hunk
 from appliance.wire.lineage import Lineage, ModelLineage, VersionReader
 from appliance.wire.models import Model, ModelRequest
@@ -38,7 +52,8 @@ from appliance.wire.notebooks import (
     Verdict,
 )
 from appliance.wire.records import Event, LogLine, SqlAnswer, SqlRequest
-from appliance.wire.resources import ApplyRequest, Change, Item, ScaleRequest, SpecFile
+from appliance.wire.registries import Registry, RegistryRequest
+from appliance.wire.resources import ApplyRequest, Change, Item, SpecFile
 from appliance.wire.runs import DeletedRun, HookAnswer, Job, JobNotebook, JobNotebookRequest, Run, RunRequest
 from appliance.wire.secrets import Secret, SecretRequest
 from appliance.wire.space import DiskPlace, Space, SpaceGrowth, SpaceHolder, SpaceOwner, SpaceProgress
@@ -61,6 +76,9 @@ __all__ = [
     "Entries",
     "Entry",
     "Event",
+    "ExecEnd",
+    "ExecOutput",
+    "ExecRequest",
     "FileChange",
     "FileDiff",
     "ForgetRequest",
@@ -87,10 +105,18 @@ __all__ = [
     "Problem",
     "PruneRequest",
     "Pruning",
+    "Registry",
+    "RegistryRequest",
+    "ReplicaTraffic",
     "RestoreRequest",
+    "Revision",
+    "RevisionDiff",
+    "RevisionRequest",
     "RollbackRequest",
+    "Rollout",
     "Run",
     "RunRequest",
+    "Scale",
     "ScaleRequest",
     "Secret",
     "SecretRequest",
@@ -106,6 +132,8 @@ __all__ = [
     "SqlRequest",
     "Status",
     "TagRequest",
+    "Traffic",
+    "TrafficStep",
     "Verdict",
     "Version",
     "VersionReader",

@@ -49,6 +49,8 @@ class Change(TypedDict):
     name: str
     change: Literal["created", "updated", "unchanged"]
     warnings: list[str]
+    plan: NotRequired[list[str]]
+    """With dry_run, of a deployment: what would become of its replicas, in sentences."""
 
 
 class ApplyRequest(TypedDict):
@@ -57,7 +59,3 @@ class ApplyRequest(TypedDict):
     """Name for error messages, and for the name of a spec that has none."""
     name: NotRequired[str]
     dry_run: NotRequired[bool]
-
-
-class ScaleRequest(TypedDict):
-    replicas: int

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,11 @@ import pytest
 
 from appliance.datasets.datasets import Datasets
 from appliance.datasets.models import Models
+from appliance.deployments.content import Content
 from appliance.deployments.controller import DeploymentController
+from appliance.deployments.gathering import Gathering
+from appliance.deployments.load import this_machine
+from appliance.deployments.scaler import Scaler
 from appliance.engine.docker import Engine
 from appliance.engine.images import Images
 from appliance.engine.labels import owner_of
@@ -108,10 +113,38 @@ class Services:
         self.notebooks = NotebookController(
             **common, workspaces=self.workspaces, datasets=self.datasets, store=self.store
         )
-        self.deployments = DeploymentController(**common, models=self.models)
+        gathering = Gathering(
+            db=self.db,
+            engine=self.engine,
+            images=common["images"],
+            store=self.store,
+            datasets=self.datasets,
+            telemetry=self.telemetry,
+            vault=self.vault,
+            instance=self.instance,
+        )
+        self.content = Content(gathering, clock, partial(self.reconciler.hint, DeploymentController.kind))
+        self.scaler = Scaler(
+            db=self.db,
+            engine=self.engine,
+            router=self.router,
+            telemetry=self.telemetry,
+            settings=settings,
+            host=this_machine(),
+            clock=clock,
+            hint=self.reconciler.hint,
+        )
+        self.router.on_knock = self.scaler.woken
+        self.deployments = DeploymentController(**common, models=self.models, content=self.content, scaler=self.scaler)
         self.reconciler.add(self.notebooks)
         self.reconciler.add(self.deployments)
-        self._tasks = [asyncio.create_task(self.reconciler.run()), asyncio.create_task(self._follow())]
+        works = (self.reconciler.run(), self._follow(), self._scale(), self.scaler.listen())
+        self._tasks = [asyncio.create_task(work) for work in works]
+
+    async def _scale(self) -> None:
+        while True:
+            await self.scaler.tend()
+            await asyncio.sleep(1.0)
 
     async def _follow(self) -> None:
         async for event in self.engine.events():

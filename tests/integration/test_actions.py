@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from appliance.engine.docker import Engine
+from appliance.fetching.programs import files_of
 from appliance.state import runs
 from appliance.storage.directory.store import DirectoryStore
-from appliance.workflows.steps.inside import files_of
+from appliance.workflows.steps.notebook_step import INSIDE
 from tests.integration.test_workflows import BASE, Floor, a_floor, flow, script
 from tests.support.git import GitServer, Repository, bridge_address, serve_git
 from tests.support.s3 import Bucket, serve_s3
@@ -403,7 +404,7 @@ def test_a_notebook_that_does_not_end_keeps_what_it_has(notebook_image: str, tmp
         (tmp_path / name).mkdir()
     (tmp_path / "inputs" / "n.ipynb").write_text(notebook(cell("print('kept')"), cell(last), cell("1")))
     request = {"notebook": "/inputs/n.ipynb", "output": "/outputs/n.ipynb", "parameters": {}, "kernel": ""}
-    for name, text in files_of("run_notebook", request).items():
+    for name, text in files_of("run_notebook", request, folder=INSIDE).items():
         (tmp_path / "private" / name).write_text(text)
     mounts = {"inputs": "/inputs", "outputs": "/outputs", "private": "/run/appliance"}
     argv = ["docker", "run", "--rm", "--init", "--name", f"appliance-test-{tmp_path.name}-{os.getpid()}"]

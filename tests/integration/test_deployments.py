@@ -126,7 +126,7 @@ async def test_an_update_under_load_fails_no_request_and_a_bad_one_never_serves(
             "deployment", "web", spec("three", command=["python3", "-c", "print('no torch'); raise SystemExit(3)"])
         )
         row = await house.phase("deployment", "web", "Degraded")
-        assert "generation 2 goes on serving" in row.message
+        assert "generation 2 serves" in row.message
         assert row.status["generation_ready"] == 2
         told = [event for event in house.all_events("deployment", "web") if event.reason == "ReplicaEnded"]
         assert "it failed (exit code 3)\nno torch" in told[-1].message

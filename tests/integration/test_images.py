@@ -94,15 +94,6 @@ async def test_an_image_is_pulled_once_and_then_here(engine: Engine, images: Ima
         await forget(engine, remote.ref)
 
 
-async def test_a_private_image_needs_its_login(engine: Engine, images: Images) -> None:
-    with registry(login="me:password", salt=engine.instance) as remote:
-        with pytest.raises(ImageNotFound) as caught:
-            await images.ensure(remote.ref)
-        assert "docker login" in caught.value.hint
-        assert await images.ensure(remote.ref, auth={"username": "me", "password": "password"})
-        await forget(engine, remote.ref)
-
-
 async def test_an_unknown_tag_is_told(images: Images) -> None:
     with registry() as remote, pytest.raises(ImageNotFound) as caught:
         await images.ensure(remote.ref + "-no")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.workflows.steps.inside import files_of
+from appliance.fetching.programs import files_of
 from tests.support.s3 import Bucket, serve_s3
 
 MANY = 1010

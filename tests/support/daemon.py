@@ -124,7 +124,8 @@ class RunningDaemon:
         engine = docker.from_env()
         try:
             labels = [f"{PREFIX}instance={instance}", f"{PREFIX}name={name}"]
-            return [str(container.id) for container in engine.containers.list(filters={"label": labels})]
+            found = engine.containers.list(filters={"label": labels}, ignore_removed=True)
+            return [str(container.id) for container in found]
         finally:
             engine.close()
 
@@ -150,6 +151,11 @@ class RunningDaemon:
         engine = docker.from_env()
         try:
             eventually(gone, within_s=STOP_S, what=f"nothing of appliance {instance} on the engine")
+            kept = f"appliance/kept:{instance}-"  # names that revisions of deployments were kept by
+            for image in engine.images.list(filters={"reference": f"{kept}*"}):
+                for tag in image.tags:
+                    if tag.startswith(kept):
+                        engine.images.remove(tag)
         finally:
             engine.close()
 

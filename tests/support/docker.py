@@ -14,6 +14,7 @@ import anyio
 import docker.errors
 import pytest
 
+from appliance.engine import kept
 from appliance.engine.docker import Engine
 from appliance.engine.images import Images
 from appliance.errors import Conflict, EngineDown, EngineError
@@ -60,6 +61,7 @@ async def clear(engine: Engine) -> None:
                 with suppress(Conflict, EngineError):
                     await engine.remove(container.id)
             await asyncio.sleep(0.05)
+        await kept.let_go(engine.client, engine.instance)
         while not await engine.client.call(lambda api: _removed(api, engine.network)):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 

@@ -26,6 +26,8 @@ class Registry(ThreadingHTTPServer):
         self.login = login
         """`USER:PASSWORD` that every request must bring; empty: none."""
         self.pulls = 0
+        self.told: set[str] = set()
+        """Every `Authorization` that came."""
         self.blobs: dict[str, bytes] = {}
         self.manifest = self._image(salt)
 
@@ -65,6 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         wanted = "Basic " + base64.b64encode(self.server.login.encode()).decode()
+        self.server.told.add(self.headers.get("Authorization") or "")
         if self.server.login and self.headers.get("Authorization") != wanted:
             self._answer(401, _error("UNAUTHORIZED"), {"WWW-Authenticate": 'Basic realm="test"'})
         elif self.path == "/v2/":

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from appliance import apply, wire
-from appliance.api import requests, views
+from appliance import apply, revisions, wire
+from appliance.api import deployments, requests, views
 from appliance.api.parts import Parts
-from appliance.errors import Conflict, UsageError
-from appliance.spec.load import load_text, parse
+from appliance.deployments import volumes
+from appliance.errors import Conflict
+from appliance.spec.load import Loaded, load_text
 from appliance.state import events, resources, runs, spec_files
+from appliance.storage.threads import in_thread
 from appliance.triggers import idle
 
 PLURALS = {
@@ -30,15 +33,20 @@ def routes(parts: Parts) -> list[Route]:
     def problems() -> dict[str, str]:
         return {f"file:{found.path}": found.problem for found in spec_files.every(parts.db.read) if found.problem}
 
-    def document(resource: resources.Resource, *, full: bool = False) -> wire.Item:
-        url, now = parts.settings.url, parts.clock()
-        return views.item(resource, front_door=url, problems=problems(), full=full, now=now)
+    async def documents(rows: list[resources.Resource], *, full: bool = False) -> list[wire.Item]:
+        """`rows` are all of one kind."""
+        url, now, wrong = parts.settings.url, parts.clock(), problems()
+        items = [views.item(row, front_door=url, problems=wrong, full=full, now=now) for row in rows]
+        if rows and rows[0].kind == "deployment":
+            await deployments.tell(parts, rows, items)
+        return items
+
+    async def document(resource: resources.Resource, *, full: bool = False) -> wire.Item:
+        return (await documents([resource], full=full))[0]
 
     def listing(plural: str, kind: str) -> Route:
         async def endpoint(_: Request) -> Response:
-            found, wrong, now = resources.every(parts.db.read, kind), problems(), parts.clock()
-            items = [views.item(row, front_door=parts.settings.url, problems=wrong, now=now) for row in found]
-            return JSONResponse({"items": items})
+            return JSONResponse({"items": await documents(resources.every(parts.db.read, kind))})
 
         return Route(f"/v1/{plural}", endpoint, methods=["GET"])
 
@@ -46,7 +54,7 @@ def routes(parts: Parts) -> list[Route]:
         async def endpoint(request: Request) -> Response:
             resource = resources.get(parts.db.read, kind, request.path_params["name"])
             if request.method == "GET":
-                return JSONResponse(document(resource, full=True))
+                return JSONResponse(await document(resource, full=True))
             await _delete(parts, resource, request.query_params.get("confirm", ""))
             return Response(status_code=202)
 
@@ -62,7 +70,7 @@ def routes(parts: Parts) -> list[Route]:
                 apply.switch(db, resource, desired, source="cli", now=now)
                 events.record(db, kind, resource.name, verb.capitalize(), f"{verb} was asked for", now=now)
             parts.hint(kind, resource.uid)
-            return JSONResponse(document(resources.get(parts.db.read, kind, resource.name)), 202)
+            return JSONResponse(await document(resources.get(parts.db.read, kind, resource.name)), 202)
 
         return Route(f"/v1/{kind}s/{{name}}/{verb}", endpoint, methods=["POST"])
 
@@ -71,33 +79,20 @@ def routes(parts: Parts) -> list[Route]:
         name = asked.get("name") or None
         loaded = await asyncio.to_thread(load_text, asked["text"], file=asked["file"], name=name)
         dry_run = asked.get("dry_run", False)
+        plans = _plans(parts, loaded) if dry_run else {}
         applied = apply.apply(parts.db, loaded, source="cli", now=parts.clock(), dry_run=dry_run)
         idle_ones = await idle.warnings(parts.db.read, loaded, parts.secrets.resolve, source="cli")
-        for change in applied:
-            if change.change != "unchanged" and not dry_run:
-                parts.hint(change.kind, change.uid)
-        items = [
-            wire.Change(kind=row.kind, name=row.name, change=row.change, warnings=[*row.warnings, *told])  # type: ignore[typeddict-item]
-            for row in applied
-            for told in [idle_ones.get(row.name, []) if row.kind == "workflow" else []]
-        ]
+        for row in applied:
+            if row.change != "unchanged" and not dry_run:
+                parts.hint(row.kind, row.uid)
+        items = []
+        for row in applied:
+            told = idle_ones.get(row.name, []) if row.kind == "workflow" else []
+            change = wire.Change(kind=row.kind, name=row.name, change=row.change, warnings=[*row.warnings, *told])  # type: ignore[typeddict-item]
+            if (plan := plans.get((row.kind, row.name))) is not None:
+                change["plan"] = plan
+            items.append(change)
         return JSONResponse({"items": items})
-
-    async def scale(request: Request) -> Response:
-        """A new revision with another number of replicas."""
-        asked = await requests.body(request, wire.ScaleRequest)
-        resource = resources.get(parts.db.read, "deployment", request.path_params["name"])
-        if not 0 <= asked["replicas"] <= 64:
-            raise UsageError(f"replicas must be 0 to 64, not {asked['replicas']}", where=resource.name)
-        spec = {**resource.spec, "resources": {**resource.spec.get("resources", {}), "replicas": asked["replicas"]}}
-        parse("deployment", resource.name, spec)
-        with parts.db.write() as db:
-            new, change = resources.put(
-                db, "deployment", resource.name, spec, source=resource.source, now=parts.clock()
-            )
-        if change != "unchanged":
-            parts.hint("deployment", new.uid)
-        return JSONResponse(document(new))
 
     return [
         Route("/v1/apply", apply_text, methods=["POST"]),
@@ -105,8 +100,13 @@ def routes(parts: Parts) -> list[Route]:
         *(one(plural, kind) for plural, kind in PLURALS.items()),
         *(switch(kind, "start", "running") for kind in ("notebook", "deployment")),
         *(switch(kind, "stop", "stopped") for kind in ("notebook", "deployment")),
-        Route("/v1/deployments/{name}/scale", scale, methods=["POST"]),
     ]
+
+
+def _plans(parts: Parts, loaded: Sequence[Loaded]) -> dict[tuple[str, str], list[str]]:
+    """By kind and name: what would become of the replicas of each deployment."""
+    found = [spec for spec in loaded if spec.kind == revisions.KIND]
+    return {(spec.kind, spec.name): list(revisions.preview(parts.db.read, spec).sentences) for spec in found}
 
 
 async def _delete(parts: Parts, resource: resources.Resource, confirm: str) -> None:
@@ -114,6 +114,12 @@ async def _delete(parts: Parts, resource: resources.Resource, confirm: str) -> N
         raise Conflict(
             f"deleting {resource.kind} {resource.name!r} destroys its data and history",
             hint=f"confirm with the name: `appliance delete {resource.kind} {resource.name} --confirm {resource.name}`",
+        )
+    unsure = resource.kind == "deployment" and confirm != resource.name
+    if unsure and (names := await in_thread(volumes.holding, parts.rooms.store, resource.uid)):
+        raise Conflict(
+            f"deleting deployment {resource.name!r} destroys what its replicas have left in {', '.join(names)}",
+            hint=f"confirm with the name: `appliance delete deployment {resource.name} --confirm {resource.name}`",
         )
     if resource.kind == "workflow" and any(run.workflow_uid == resource.uid for run in runs.unfinished(parts.db.read)):
         raise Conflict(f"workflow {resource.name!r} has runs that are not finished", hint="cancel them first")

@@ -15,6 +15,7 @@ from appliance.notebooks.controller import NotebookController
 from appliance.storage.room import Room
 from appliance.telemetry.telemetry import Telemetry
 from appliance.telemetry.types import LogLine, LogQuery
+from appliance.vault.registries import Registries
 from tests.unit.workflows.fakes import Bench
 
 
@@ -57,6 +58,7 @@ def parts_of(bench: Bench, lines: Lines, hints: list[str]) -> Parts:
         workspaces=Workspaces(bench.db, bench.store, bench.clock),
         telemetry=cast(Telemetry, lines),
         secrets=bench.vault,
+        registries=Registries(bench.db, bench.vault, bench.clock),
         space=SpaceReports(bench.db, bench.store, room, low=0, clock=bench.clock),
         backups=cast(Backups, None),
         notebooks=cast(NotebookController, None),

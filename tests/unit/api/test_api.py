@@ -29,6 +29,7 @@ from appliance.storage.directory.store import DirectoryStore
 from appliance.storage.room import Room
 from appliance.telemetry.telemetry import Telemetry
 from appliance.telemetry.types import LogLine, LogQuery
+from appliance.vault.registries import Registries
 from appliance.vault.secrets import Secrets
 from appliance.workflows.rooms import Rooms
 from tests.conftest import Clock
@@ -59,6 +60,7 @@ class House:
         self.datasets = Datasets(self.db, store, clock)
         self.telemetry = FakeTelemetry()
         self.hints: list[str] = []
+        secrets = Secrets(self.db, home / "key", clock)
         self.parts = Parts(
             settings=settings,
             instance="0" * 8,
@@ -70,7 +72,8 @@ class House:
             uploads=Uploads(self.db, store, self.datasets, settings.uploads_dir, clock),
             workspaces=Workspaces(self.db, store, clock),
             telemetry=cast(Telemetry, self.telemetry),
-            secrets=Secrets(self.db, home / "key", clock),
+            secrets=secrets,
+            registries=Registries(self.db, secrets, clock),
             space=SpaceReports(self.db, store, Room(store, home, low=0, reserve=0), low=0, clock=clock),
             backups=cast(Backups, None),
             notebooks=cast(NotebookController, None),
@@ -118,7 +121,8 @@ async def test_the_front_door_wants_the_token_for_everything_but_health(house: H
 
 
 @pytest.mark.parametrize(
-    "kind", ["notebooks", "workflows", "runs", "deployments", "datasets", "models", "secrets", "specs", "events"]
+    "kind",
+    ["notebooks", "workflows", "runs", "deployments", "datasets", "models", "secrets", "registries", "specs", "events"],
 )
 async def test_every_listing_is_an_object_with_items(house: House, kind: str) -> None:
     assert (await house.trusted.get(f"/v1/{kind}")).json() == {"items": []}
@@ -184,6 +188,17 @@ async def test_a_run_starts_shows_and_is_canceled(house: House) -> None:
     assert (await house.trusted.post("/v1/runs/train.1/cancel")).json()["phase"] == "Canceling"
     assert house.hints == ["workflow", "run", "run"]
     is_problem(await house.trusted.delete("/v1/workflows/train"), 409, "conflict")
+
+
+async def test_logins_go_in_and_their_passwords_never_come_out(house: House) -> None:
+    login = {"url": "https://ghcr.io", "username": "me", "password": "hunter22"}
+    assert (await house.trusted.put("/v1/registries/mine", json=login)).status_code == 204
+    listing = await house.trusted.get("/v1/registries")
+    assert "hunter22" not in listing.text
+    assert listing.json()["items"][0]["username"] == "me"
+    is_problem(await house.trusted.put("/v1/registries/mine", json={"url": "ghcr.io"}), 400, "usage")
+    assert (await house.trusted.delete("/v1/registries/mine")).status_code == 204
+    is_problem(await house.trusted.delete("/v1/registries/mine"), 404, "not_found")
 
 
 async def test_secrets_go_in_and_never_come_out(house: House) -> None:

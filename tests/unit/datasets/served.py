@@ -21,6 +21,7 @@ from appliance.settings import Settings
 from appliance.state.db import Database
 from appliance.storage.base import Store
 from appliance.storage.room import Room
+from appliance.vault.registries import Registries
 from appliance.vault.secrets import Secrets
 from tests.conftest import Clock
 
@@ -68,6 +69,7 @@ class Served:
         self.uploads = Uploads(db, self.store, self.datasets, self.settings.uploads_dir, self.clock)
         self.db = db
         rest: Any = None
+        secrets = Secrets(db, self.settings.home / "secret.key", self.clock)
         self.parts = Parts(
             settings=self.settings,
             instance="0" * 8,
@@ -79,7 +81,8 @@ class Served:
             uploads=self.uploads,
             workspaces=rest,
             telemetry=rest,
-            secrets=Secrets(db, self.settings.home / "secret.key", self.clock),
+            secrets=secrets,
+            registries=Registries(db, secrets, self.clock),
             notebooks=rest,
             rooms=rest,
             backups=rest,

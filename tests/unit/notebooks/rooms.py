@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,11 +87,26 @@ class FakeImages:
         self.gate = asyncio.Event()
         self.gate.set()
         self.missing: set[str] = set()
+        self.private: dict[str, str] = {}
+        """Image -> the registry whose login it needs."""
+        self.kept: dict[str, str] = {}
+        """Names that were given to images, and by whom they are meant."""
 
-    async def ensure(self, ref: str, progress: Callable[[str], None] = print) -> str:
+    async def identity(self, ref: str) -> str:
+        return "" if ref in self.missing else ref
+
+    async def keep(self, image_id: str, name: str) -> None:
+        self.kept[name] = image_id
+
+    async def let_go(self, prefix: str, keep: Collection[str]) -> None:
+        self.kept = {name: image for name, image in self.kept.items() if not name.startswith(prefix) or name in keep}
+
+    async def ensure(
+        self, ref: str, progress: Callable[[str], None] = print, *, registries: Collection[str] = ()
+    ) -> str:
         progress(f"pulling {ref}")
         await self.gate.wait()
-        if ref in self.missing:
+        if ref in self.missing or self.private.get(ref, "") not in ("", *registries):
             raise ImageNotFound(f"no image {ref}", hint="check the name")
         return ref
 
@@ -103,7 +118,11 @@ class FakeRouter:
         self.routes: dict[str, Route] = {}
         self.history: list[tuple[str, tuple[str, ...]]] = []
         self.drained: list[str] = []
+        self.deadlines: list[float] = []
+        """Of each drain, seconds."""
         self.down = False
+        self.in_time = True
+        """Whether the requests of who leaves are done by then."""
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -117,9 +136,10 @@ class FakeRouter:
         self.routes.pop(prefix, None)
 
     async def drain(self, prefix: str, target_id: str, *, deadline_s: float) -> bool:
+        self.deadlines.append(deadline_s)
         await self.gate.wait()
         self.drained.append(target_id)
-        return True
+        return self.in_time
 
 
 class FakeTelemetry:

@@ -1,0 +1,121 @@
+"""What is told of a deployment beside its row: how far its rollout is, its scale, what waits at the front door."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from appliance import revisions, wire
+from appliance.api.parts import Parts
+from appliance.errors import ApplianceError
+from appliance.router.meters import Meter
+from appliance.state import rollouts, scales
+from appliance.state.resources import Resource
+
+log = logging.getLogger(__name__)
+
+METERS_S = 2.0
+"""So long the front door may take to tell; a listing goes without."""
+SHORT_ID = 12
+"""Characters of a container's id that name it at the front door."""
+
+
+async def tell(parts: Parts, deployments: Sequence[Resource], items: Sequence[wire.Item]) -> None:
+    """Add it to the items of these deployments."""
+    found = await meters(parts) if items else None
+    for deployment, item in zip(deployments, items, strict=True):
+        rows = list(rollouts.every(parts.db.read, deployment.uid))
+        scale = scales.find(parts.db.read, deployment.uid)
+        meter = None if found is None else found.get(prefix(deployment))
+        item["status"] = status(item["status"], rows, scale, meter)
+
+
+async def meters(parts: Parts) -> Mapping[str, Meter] | None:
+    """By the path that a deployment has at the front door; None: that does not tell."""
+    try:
+        async with asyncio.timeout(METERS_S):
+            return await parts.meters()
+    except (ApplianceError, TimeoutError) as error:
+        log.debug("the front door does not tell what is under way: %s", error)
+        return None
+
+
+def prefix(deployment: Resource) -> str:
+    return f"/deployments/{deployment.name}"
+
+
+def status(
+    before: Mapping[str, Any], rows: Sequence[rollouts.Rollout], scale: scales.Scale | None, meter: Meter | None
+) -> dict[str, Any]:
+    """The status document with all that is known; `rows` newest first. Pure."""
+    return {
+        **before,
+        "rollout": rollout(rows),
+        "scale": None if scale is None else _scale(scale),
+        "asleep": scale is not None and scale.asleep,
+        "held": None if meter is None else meter.held,
+        "replicas": [
+            {**replica, "in_flight": in_flight(meter, replica["container"])} for replica in before.get("replicas", ())
+        ],
+    }
+
+
+def rollout(rows: Sequence[rollouts.Rollout]) -> wire.Rollout | None:
+    """How far the newest revision is; None: nothing has been declared yet."""
+    if not rows:
+        return None
+    newest = rows[0]
+    began = newest.ready if newest.phase == "Serving" else newest.began
+    return wire.Rollout(
+        generation=newest.generation,
+        phase=newest.phase,
+        message=newest.message,
+        cause=newest.cause,
+        copies=newest.copies,
+        since=newest.ended or began or newest.created,
+        serving=next((row.generation for row in rows if row.phase == "Serving"), None),
+    )
+
+
+def revision(entry: revisions.Entry, named: Callable[[str], str]) -> wire.Revision:
+    """`named` tells a model by its id."""
+    return wire.Revision(
+        generation=entry.generation,
+        cause=entry.cause,
+        copies=entry.copies,
+        source=entry.source,
+        phase=entry.phase,
+        message=entry.message,
+        words=entry.words,
+        image=entry.image,
+        image_id=entry.image_id,
+        models=[f"{named(model)} at {path}" for path, model in sorted(entry.models.items())],
+        created=entry.created,
+        ready=entry.ready,
+        ended=entry.ended,
+        serving=entry.serving,
+    )
+
+
+def difference(found: revisions.Difference) -> wire.RevisionDiff:
+    made_of = []
+    if found.image:
+        made_of.append(f"image: {_or_unknown(found.image[0])} -> {_or_unknown(found.image[1])}")
+    for path, (before, after) in found.models.items():
+        made_of.append(f"model at {path}: {before or 'none'} -> {after or 'none'}")
+    return wire.RevisionDiff(older=found.before, newer=found.after, spec=list(found.spec), made_of=made_of)
+
+
+def in_flight(meter: Meter | None, container_id: str) -> int | None:
+    server = None if meter is None else meter.servers.get(container_id[:SHORT_ID])
+    return None if server is None else server.in_flight
+
+
+def _or_unknown(image_id: str) -> str:
+    return image_id or "not looked up"
+
+
+def _scale(row: scales.Scale) -> wire.Scale:
+    return wire.Scale(replicas=row.replicas, reason=row.reason, since=row.since, last_request=row.last_request)
