@@ -21,7 +21,8 @@ class Output(io.TextIOWrapper):
 
     @property
     def written(self) -> bytes:
-        return self.buffer.getvalue()  # type: ignore[attr-defined]
+        assert isinstance(self.buffer, io.BytesIO)
+        return self.buffer.getvalue()
 
 
 PIECES = [b"caf\xc3", b"\xa9\r\n", b"\x1b[31mred\x1b[0m\x1b]0;title\x07\ta\x07\xff\n"]
