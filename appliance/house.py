@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +17,9 @@ from appliance import wire
 from appliance.api.parts import Parts
 from appliance.deployments.controller import DeploymentController
 from appliance.deployments.scaler import Scaler
-from appliance.engine.labels import owner_of
+from appliance.engine.labels import Owner, owner_of
 from appliance.engine.types import EngineEvent
-from appliance.errors import ApplianceError
+from appliance.errors import ApplianceError, RouterError
 from appliance.gpu import inventory
 from appliance.reconcile import Reconciler
 from appliance.router.router import Router
@@ -46,6 +47,8 @@ LOW_CHECK_S = 1.0
 FORECAST_S = 60.0
 FORECAST_DAYS = 7.0
 """A disk that will be full sooner than that is told in the status."""
+_SHORT_ID = 12
+"""Of a container's id, which names it at the front door."""
 
 
 @dataclass
@@ -116,6 +119,7 @@ class House:
     async def _greet_engine(self) -> None:
         """At its first answer, and at each one after it was away."""
         info = await self.parts.engine.connect()
+        await self._leave_ended()
         gateway = await self.parts.engine.ensure_network()
         await self.router.set_binds([f"{gateway}:{self.parts.settings.port}"])
         self._tell("engine", True, f"Docker {info.version}, {info.storage_driver}, cgroup v{info.cgroup_version}")
@@ -125,6 +129,23 @@ class House:
                 await sweep()
             except ApplianceError as error:
                 log.warning("what old runs and deployments have left stays for now: %s", error)
+
+    async def _leave_ended(self) -> None:
+        """What ended while nobody looked takes no more requests: an engine that was away may give its port away."""
+        found = {one.id[:_SHORT_ID]: one for one in await self.parts.engine.list()}
+        for route in (await self.router.status()).routes:
+            for target in route.targets:
+                container = found.get(target.id)
+                if container is None or container.state in ("created", "exited", "dead"):
+                    await self._lost(target.id, owner_of(container.labels) if container else None)
+
+    async def _lost(self, target: str, owner: Owner | None) -> None:
+        try:
+            await self.router.lost(target)
+        except RouterError as error:
+            log.warning("%s has ended and the front door may still lead there: %s", target, error)
+        if owner and owner.kind == self.deployments.kind:
+            self.deployments.retell(owner.uid)
 
     async def _catch_up(self) -> None:
         for container in await self.parts.engine.list():
@@ -147,6 +168,8 @@ class House:
         if owner.kind == self.runs.kind:
             self.runs.noticed(owner, event.action)
             return
+        if event.action == "die":  # at once, whatever the next pass meets
+            await self._lost(event.container_id[:_SHORT_ID], owner)
         if event.action == "start":
             await self._follow_logs(event.container_id)
         if event.action in ("start", "die", "destroy", "oom"):
@@ -167,6 +190,9 @@ class House:
             try:
                 await self.router.start()
                 self._tell("front door", True, self.parts.settings.url)
+                if "engine" in self.parts.health and self.parts.health["engine"]["ok"]:
+                    with suppress(ApplianceError):  # at its next answer, then
+                        await self._leave_ended()
                 self.reconciler.hint_all()
                 await self.router.watch()
             except ApplianceError as error:

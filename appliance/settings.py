@@ -46,9 +46,7 @@ SETTINGS = (
     Setting("telemetry_memory_mb", 512, "Memory that the log and metric database may use, in MiB."),
     Setting("deploy_deadline_s", 300.0, "Seconds a new deployment revision has to become ready."),
     Setting("drain_s", 120.0, "Seconds that requests of a replica that leaves are waited for, at most."),
-    Setting(
-        "hold_s", 60.0, "Seconds that a request waits for a deployment without a ready replica.", 0, 86_400
-    ),
+    Setting("hold_s", 60.0, "Seconds that a request waits for a deployment without a ready replica.", 0, 86_400),
     Setting("keep_revisions", 50, "Revisions of a deployment that are kept, and those that serve or have lately.", 1),
     Setting("autoscale_every_s", 15.0, "Seconds between two looks at the load of deployments that scale by it.", 1),
     Setting("snapshot_interval_s", 600.0, "Seconds between two snapshots of a running notebook's changes; 0: none."),

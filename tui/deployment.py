@@ -156,6 +156,8 @@ class DeploymentScreen(Screen[None]):
         to = int(row["generation"])
         if item := await self._ask(lambda client: client.roll_back(self._of, to)):
             self.notify(f"generation {item['generation']} brings back generation {to}", markup=False)
+            if doubts := words.doubts(row):
+                self.notify(first_line(doubts), severity="warning", markup=False)
             self.load()
 
     @work(exit_on_error=False)
@@ -196,6 +198,7 @@ def head(item: Document, now: float) -> str:
         words.rollout(status, now),
         words.asleep(status, now) or words.scale(status, now),
         words.held(status),
+        *status.get("missing", ()),
     ]
     return "\n".join(first_line(line) for line in lines if line)
 
@@ -210,7 +213,7 @@ def revision(row: Document, now: float) -> Cells:
     image = first_line(row["image"])
     image = image if len(image) <= IMAGE else f"…{image[1 - IMAGE :]}"
     models = first_line(", ".join(row["models"])) or "-"
-    told = first_line(row["message"])
+    told = first_line(words.revision(row))
     return (
         *(str(row["generation"]), row["phase"], first_line(words.cause(row))),
         *(age(row["created"], now), image, models, told),

@@ -11,8 +11,12 @@ import orjson
 from appliance import wire
 from appliance.engine.docker import Engine
 from appliance.engine.executing import Execution
-from appliance.errors import Conflict, NotFound
+from appliance.errors import Conflict, NotFound, UsageError
 from appliance.state.resources import Resource
+
+ARGUMENT_MOST = 100 << 10
+"""Bytes of one argument; the kernel takes fewer than 128 KiB."""
+ARGUMENTS_MOST = 1 << 20
 
 
 def container_of(deployment: Resource, replica: str) -> str:
@@ -36,6 +40,18 @@ def container_of(deployment: Resource, replica: str) -> str:
     if not running:
         raise Conflict(f"no replica of deployment {name!r} runs", hint=f"`appliance deployment show {name}` tells why")
     return str(running[0]["container"])
+
+
+def check(argv: Sequence[str], where: str) -> None:
+    """Raises UsageError for what the kernel would not start: the engine may never come back from trying."""
+    sizes = [len(one.encode(errors="replace")) for one in argv]
+    longest, total = max(sizes), sum(sizes)
+    if longest > ARGUMENT_MOST or total > ARGUMENTS_MOST:
+        raise UsageError(
+            f"the command is too long: {total} bytes, of which one argument has {longest}",
+            where=where,
+            hint=f"an argument has at most {ARGUMENT_MOST} bytes, all together {ARGUMENTS_MOST}; put more into a file",
+        )
 
 
 @asynccontextmanager

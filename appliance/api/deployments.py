@@ -9,9 +9,11 @@ from typing import Any
 
 from appliance import revisions, wire
 from appliance.api.parts import Parts
-from appliance.errors import ApplianceError
+from appliance.errors import ApplianceError, SpecError
 from appliance.router.meters import Meter
-from appliance.state import rollouts, scales
+from appliance.spec.load import Loaded
+from appliance.state import resources, rollouts, scales
+from appliance.state.db import Connection
 from appliance.state.resources import Resource
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,37 @@ async def tell(parts: Parts, deployments: Sequence[Resource], items: Sequence[wi
         scale = scales.find(parts.db.read, deployment.uid)
         meter = None if found is None else found.get(prefix(deployment))
         item["status"] = status(item["status"], rows, scale, meter)
+
+
+def warnings(db: Connection, spec: Loaded) -> list[str]:
+    """Of a deployment that was applied: what it needs and is not there, and that it did not come to serve before."""
+    found = resources.find(db, revisions.KIND, spec.name)
+    rows = [] if found is None else list(rollouts.every(db, found.uid))
+    return [*revisions.preview(db, spec).missing, *undone(spec.name, rows)]
+
+
+def undone(name: str, rows: Sequence[rollouts.Rollout]) -> list[str]:
+    """`rows` newest first. Pure."""
+    if not rows or rows[0].phase != "Undone":
+        return []
+    serving = next((row.generation for row in rows if row.phase == "Serving"), None)
+    why = rows[0].message.partition("\n")[0]
+    told = [
+        f"generation {rows[0].generation} was undone{f': {why}' if why else ''}",
+        *([] if serving is None else [f"generation {serving} serves"]),
+        f"`appliance deployment restart {name}` tries it once more",
+    ]
+    return ["; ".join(told)]
+
+
+def missing(db: Connection, deployment: Resource) -> list[str]:
+    """What its spec names and is not there; empty too where the spec cannot be read by this version."""
+    try:
+        spec = revisions.parse_spec(deployment.name, deployment.spec)
+    except SpecError:
+        return []
+    loaded = Loaded(revisions.KIND, deployment.name, deployment.spec, spec, 1, ())
+    return list(revisions.preview(db, loaded).missing)
 
 
 async def meters(parts: Parts) -> Mapping[str, Meter] | None:

@@ -34,7 +34,7 @@ def configure_deployment(parser: argparse.ArgumentParser) -> None:
     scale = verb("scale", "change the number of replicas; none is replaced", run_scale)
     scale.add_argument("replicas", type=int)
     history = verb("history", "its revisions, newest first", run_history)
-    history.add_argument("-n", type=int, default=0, metavar="COUNT", help="only the newest")
+    history.add_argument("-n", type=render.positive, default=0, metavar="COUNT", help="only the newest")
     diff = verb("diff", "what differs between two revisions: the spec, the image, the models", run_diff)
     diff.add_argument("older", type=int, nargs="?", help="generation; default: what served before the newest")
     diff.add_argument("newer", type=int, nargs="?", help="generation; default: the newest")
@@ -66,6 +66,7 @@ def run_show(args: argparse.Namespace) -> int:
         ("scale", words.asleep(status, now) or words.scale(status, now)),
         ("waiting", words.held(status)),
         ("requests", _traffic(client, args.name)),
+        *(("missing", told) for told in status.get("missing", ())),
     ]
     for what, told in about:
         if told:
@@ -133,6 +134,9 @@ def run_rollback(args: argparse.Namespace) -> int:
     item = client.roll_back(args.name, args.to)
     copies = (item["status"].get("rollout") or {}).get("copies")
     told = f"deployment {item['name']}: generation {item['generation']} brings back generation {copies}"
+    for row in client.revisions(args.name):
+        if row["generation"] == copies and (doubts := words.doubts(row)):
+            render.say(f"warning: {render.one_line(doubts)}")
     return _begun(client, item, told, wait=args.wait)
 
 
@@ -208,7 +212,7 @@ def _replica(row: Any, now: float) -> render.Row:
 
 def _revision(row: Any) -> render.Row:
     models = ", ".join(row["models"]) or "-"
-    message = row["message"].partition("\n")[0]
+    message = words.revision(row)
     made = render.clock(row["created"])
     return (row["generation"], row["phase"], words.cause(row), row["source"], made, row["image"], models, message)
 

@@ -141,7 +141,11 @@ def plural(kind: str) -> str:
     for candidate in (kind, f"{kind}s", f"{kind.removesuffix('y')}ies"):
         if candidate in TABLES:
             return candidate
-    raise UsageError(f"no kind {kind!r}", hint=f"kinds: {', '.join(TABLES)}")
+    import difflib  # deferred: only a typing mistake needs it
+
+    near = difflib.get_close_matches(kind, TABLES, n=1)
+    known = f"did you mean {near[0]}?" if near else f"kinds: {', '.join(TABLES)}"
+    raise UsageError(f"no kind {kind!r}", hint=known)
 
 
 def _tell_broken_specs(client: Any) -> None:

@@ -22,7 +22,7 @@ class Verb(Protocol):
 
 def configure(verb: Verb) -> None:
     history = verb("history", "the snapshots of its workspace, newest first", run_history)
-    history.add_argument("-n", type=int, default=0, metavar="COUNT", help="only the newest")
+    history.add_argument("-n", type=render.positive, default=0, metavar="COUNT", help="only the newest")
     snapshot = verb("snapshot", "keep the workspace as it is now", run_snapshot)
     snapshot.add_argument("-m", "--message", default="", help="with one, retention keeps it for good")
     rollback = verb("rollback", "bring back a snapshot; what is there now is kept", run_rollback)

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING
 
 from appliance import foreign
 from appliance.cli import get, render
-from appliance.errors import UsageError
+from appliance.client import Client
+from appliance.errors import ApplianceError, UsageError
 
 if TYPE_CHECKING:
     from appliance import wire
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 KINDS = ("notebook", "run", "deployment", "workflow", "dataset", "repository", "spec", "secret", "model")
+LOGGED = {"notebook": "notebooks", "run": "runs", "deployment": "deployments"}
+"""Kinds whose lines are kept, and what the API calls them."""
 CHUNK = 5000
 FIRST = 1
 """A cursor before every line: without one, a query answers with the newest lines."""
@@ -29,7 +32,7 @@ def configure_logs(parser: argparse.ArgumentParser) -> None:
         "subject", metavar="KIND/NAME[/PART]", help="notebook/NAME, run/WORKFLOW.N[/JOB], deployment/NAME"
     )
     parser.add_argument("-f", "--follow", action="store_true")
-    parser.add_argument("-n", "--tail", type=int, default=0, metavar="N", help="only the newest N lines")
+    parser.add_argument("-n", "--tail", type=render.positive, default=0, metavar="N", help="only the newest N lines")
     parser.add_argument("--since", default="", metavar="TIME", help="10m, 2h, 1d, or unix seconds")
     parser.add_argument("--grep", default="", metavar="TEXT", help="only lines that hold the text")
     parser.add_argument("-t", "--timestamps", action="store_true")
@@ -51,8 +54,9 @@ def configure_sql(parser: argparse.ArgumentParser) -> None:
 
 
 def run_logs(args: argparse.Namespace) -> int:
-    query = {**_subject(args.subject), "since": _since(args.since), "contains": args.grep}
     client = render.client()
+    subject = _logged(client, args.subject)
+    query = {**subject, "since": _since(args.since), "contains": args.grep}
     seq = 0
     if args.tail:
         lines = client.logs(**query, limit=args.tail)
@@ -60,6 +64,8 @@ def run_logs(args: argparse.Namespace) -> int:
     else:
         while lines := client.logs(**query, after=seq or FIRST, limit=CHUNK):
             seq = _show(lines, args)
+    if not seq and "name" in subject:
+        client.get(LOGGED[subject["kind"]], subject["name"])  # of what is gone lines may be left; of a typo none are
     if args.follow:
         for line in client.follow_logs(**query, after=seq or FIRST):
             _show([line], args)
@@ -95,6 +101,29 @@ def run_sql(args: argparse.Namespace) -> int:
     else:
         render.table(columns, rows, empty="no rows")
     return 0
+
+
+def _logged(client: Client, text: str) -> dict[str, str]:
+    """Raises UsageError for a kind without lines, with the subject that a mere name may stand for."""
+    kind = text.partition("/")[0]
+    try:
+        found = _subject(text)
+    except UsageError:
+        found = {"kind": ""}
+    if found["kind"] in LOGGED:
+        return found
+    meant = [f"{one}/{text}" for one, kinds in LOGGED.items() if "/" not in text and _is_there(client, kinds, text)]
+    hint = f"did you mean {' or '.join(meant)}?" if meant else f"KIND/NAME with a kind of {', '.join(LOGGED)}"
+    raise UsageError(f"no lines are kept of a kind {kind!r}", where=text, hint=hint)
+
+
+def _is_there(client: Client, kinds: str, name: str) -> bool:
+    """As far as is known."""
+    try:
+        client.get(kinds, name)
+    except ApplianceError:
+        return False
+    return True
 
 
 def _subject(text: str) -> dict[str, str]:

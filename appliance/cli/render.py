@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import time
@@ -50,6 +51,13 @@ def table(header: Sequence[str], rows: Sequence[Row], *, empty: str) -> None:
         padded = [cell.ljust(width) for cell, width in zip(line[:-1], widths, strict=False)]
         text = "  ".join([*padded, line[-1]]).rstrip()
         print(_paint(text, line) if colour and number else text)
+
+
+def positive(text: str) -> int:
+    """Of an option: a number from 1 on."""
+    if not (text.isascii() and text.isdigit() and 0 < len(text) < 10 and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
 
 
 def one_line(message: str) -> str:

@@ -135,6 +135,20 @@ def cause(row: Document) -> str:
     return f"{row['cause']} to {row['copies']}" if row["copies"] else str(row["cause"])
 
 
+def revision(row: Document) -> str:
+    """Of a Revision, in one line: why it is where it is. One that never served is no way back."""
+    never = "never served" if row["phase"] == "Superseded" and row["ready"] is None else ""
+    return "; ".join(part for part in (never, _first_line(row["message"])) if part)
+
+
+def doubts(row: Document) -> str:
+    """Why the revision that a rollback brings back may not serve; empty: it has served, and was not undone."""
+    if row["phase"] == "Undone":
+        why = f": {_first_line(row['message'])}" if row["message"] else ""
+        return f"generation {row['generation']} was undone{why}"
+    return "" if row["ready"] is not None else f"generation {row['generation']} never served"
+
+
 def _cause(found: Document) -> str:
     return "" if found["cause"] == "applied" else f" ({cause(found)})"
 

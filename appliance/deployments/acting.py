@@ -94,7 +94,6 @@ class Acting:
 
     async def act(self, view: View, plan: Plan, seen: Seen) -> bool:
         """False: there was nothing to do, or nothing that could be done now."""
-        made = [await self._make(view, place) for place in plan.make]
         for replica in plan.start:
             await self._replicas.start(replica)
         await asyncio.gather(*(self._halt(view.deployment, replica) for replica in plan.halt))
@@ -104,19 +103,31 @@ class Acting:
             leave = self._leave(view.deployment, replica, container, drain_s)
             way_out = asyncio.create_task(leave, name=f"{replica.part} leaves")
             self._leaving[view.deployment.uid][replica.id] = Leaving(replica, container, way_out)
-        return bool(any(made) or plan.start or plan.halt or plan.retire)
+        made, problems = False, []
+        for place in plan.make:  # last: that one cannot be made keeps nobody from leaving
+            try:
+                made = await self._make(view, place) or made
+            except ApplianceError as error:
+                problems.append(error)
+        if problems:
+            raise problems[0]
+        return bool(made or plan.start or plan.halt or plan.retire)
 
     async def _make(self, view: View, place: Place) -> bool:
         deployment, revision = view.deployment, place.revision
         key, pin = (deployment.uid, revision.generation), view.pin_of(place.revision)
-        if pin is None:
+        if pin is None and revision == view.wanted:
             return True  # looked up anew at the next pass
         if (refusal := self._refusals.get(key)) and self._clock() < refusal.again:
+            return False
+        if pin is None:
+            self._refuse(view, revision, NotFound("what it was made from is not known any more"))
             return False
         try:
             await self._making.make(deployment, view.specs[revision.digest], place, pin)
         except (ImageNotFound, NotFound) as error:
             if revision == view.wanted and may_look_anew(view):
+                self._making.anew(deployment)
                 status.unpin(self._db, deployment, revision, words(error), now=self._clock())
                 return True
             if revision == view.wanted:

@@ -88,6 +88,10 @@ class Content:
                 work = self._begin(deployment, spec, keys, 0 if asked else work.failures)
         await asyncio.wait({work.task}, timeout=PATIENCE_S)
 
+    def anew(self, uid: str) -> None:
+        """Some of what was found is gone since: all of it is looked for again."""
+        self._give_up(uid)
+
     async def mounts(self, deployment: Resource, content: Pinned) -> list[Mount]:
         """Of a pinned content. Raises NotFound where some of it is gone."""
         return [

@@ -5,6 +5,7 @@ A pass looks, decides by `plan.decide`, tells the front door who serves, writes 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
@@ -15,9 +16,9 @@ from appliance.deployments.making import Content, Making
 from appliance.deployments.plan import Facts, Plan, Replica, decide
 from appliance.deployments.prober import Prober
 from appliance.deployments.progress import moves
-from appliance.deployments.readying import Images, Readying
+from appliance.deployments.readying import Images, Readying, unbegun
 from appliance.deployments.replicas import End, Replicas
-from appliance.deployments.serving import Seen, Serving, hold_s, prefix
+from appliance.deployments.serving import Seen, Serving, hold_s, opened, prefix
 from appliance.deployments.view import Scales, View, look
 from appliance.engine.docker import Engine
 from appliance.engine.preparing import Image
@@ -36,6 +37,9 @@ MOST_STEPS = 12
 """Steps of one pass. A plan settles in far fewer; whatever is left is another pass."""
 SWAP_SHARE = 0.8
 """Of the time that a request waits, which a new revision has in a swap; in the rest the earlier one comes back."""
+
+SWAP_LEAST_S = 10.0
+"""Who has requests wait for less than that wants none to wait for a swap: there is no hurry then."""
 
 
 class DeploymentController:
@@ -59,6 +63,7 @@ class DeploymentController:
         hint: Callable[[str, str], None],
         no_room: Callable[[], str] = plenty,
         machine: fit.Look = fit.look,
+        counter: Callable[[], float] = time.monotonic,
     ) -> None:
         self._db = db
         self._scaler = scaler
@@ -68,7 +73,7 @@ class DeploymentController:
         self._no_room = no_room
         self._since = clock()
         told = partial(hint, self.kind)
-        self._prober = Prober(engine, clock, told)
+        self._prober = Prober(engine, clock, told, counter=counter)
         self._replicas = Replicas(
             engine=engine,
             telemetry=telemetry,
@@ -108,6 +113,10 @@ class DeploymentController:
         """What was fetched for deployments that are gone goes. Raises EngineError."""
         await self._content.sweep()
 
+    def retell(self, uid: str) -> None:
+        """The front door has changed this one's route by itself: it is told again at the next pass."""
+        self._serving.forget(uid)
+
     def keys(self) -> Iterable[str]:
         return [deployment.uid for deployment in resources.every(self._db.read, self.kind)]
 
@@ -131,8 +140,8 @@ class DeploymentController:
             image = await self._readying.look(view, {**seen, **leaving})
             if image is None:
                 continue  # the row has been written: read it again
-            plan = decide(await self._facts(view, seen, image), self._clock())
-            plan = await self._serving.tell(view, plan, seen)
+            plan = unbegun(view, image, decide(await self._facts(view, seen, image), self._clock()))
+            plan = await self._serving.tell(view, opened(view, plan), seen)
             if not await self._write(view, plan, seen, ended) or plan.undo:
                 continue  # the spec has changed meanwhile, or another revision is wanted: decide anew
             if deployment.deleting and plan.phase == "Disabled":
@@ -152,8 +161,9 @@ class DeploymentController:
     async def _facts(self, view: View, seen: Seen, image: Image) -> Facts:
         leaving = self._acting.leaving(view.deployment.uid)
         swap, deadline_s = await self._must_swap(view, {**seen, **leaving}), self._settings.deploy_deadline_s
-        if view.row and view.row.phase == "Swapping":
-            deadline_s = min(deadline_s, SWAP_SHARE * hold_s(view, self._settings))
+        held_s = hold_s(view, self._settings)
+        if view.row and view.row.phase == "Swapping" and held_s >= SWAP_LEAST_S:
+            deadline_s = min(deadline_s, SWAP_SHARE * held_s)
         return Facts(
             wanted=view.wanted,
             stable=view.stable,
@@ -195,11 +205,12 @@ class DeploymentController:
         changes = tuple(moves(view.rows, view.wanted, plan, switched_off=off, asleep=asleep))
         if changes:
             self._tidy.discard(deployment.uid)
+        told = deployment if plan.undo else plan  # what is said of who was given up is said by its undoing
         return status.write(
             self._db,
             deployment,
-            phase=plan.phase,
-            message=plan.message,
+            phase=told.phase,
+            message=told.message,
             document=document,
             moves=changes,
             ended=ended,
@@ -208,9 +219,9 @@ class DeploymentController:
         )
 
     async def _settle(self, deployment: Resource, plan: Plan) -> None:
-        if plan.complete and deployment.uid not in self._tidy and not self._acting.leaving(deployment.uid):
+        over = plan.complete and deployment.uid not in self._tidy and not self._acting.leaving(deployment.uid)
+        if over and await self._readying.let_go(deployment):
             self._tidy.add(deployment.uid)
-            await self._readying.let_go(deployment)
 
     async def _destroy(self, deployment: Resource) -> None:
         await self._serving.drop(deployment)

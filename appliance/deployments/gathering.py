@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from appliance.engine.docker import Engine
 from appliance.engine.images import Images
 from appliance.engine.labels import CONTENT, Owner, owner_of
 from appliance.engine.types import Container
-from appliance.errors import NotFound, StorageError
+from appliance.errors import ApplianceError, NotFound, StorageError
 from appliance.fetching import errand, programs, sources
 from appliance.fetching.errand import FAILED_HINT, Errand
 from appliance.fetching.sources import Fetch, Source
@@ -64,9 +65,16 @@ class Gathering:
         self._instance = instance
 
     def keys(self, deployment: Resource, spec: Deployment) -> frozenset[str]:
-        """Another set asks for another content. What was fetched has the same key as long as it may be used."""
+        """Another set asks for another content. What was fetched has the same key as long as it may be used.
+
+        A dataset is asked for as the version that its reference means now.
+        """
         epoch = self._epoch(deployment)
         found = {sources.key_of(one, deployment.uid, epoch) for one in _sources(spec)}
+        for one in spec.integrations:
+            if one.type == "dataset":
+                with suppress(ApplianceError):  # told where it is gathered
+                    found.add(self._datasets.full_name(self._datasets.resolve(one.ref)))
         if spec.repositories:
             found.add(self._job(deployment, spec.repositories))
         return frozenset(found)

@@ -12,7 +12,7 @@ from appliance.datasets.models import Models
 from appliance.deployments.plan import Place
 from appliance.deployments.replicas import Replicas
 from appliance.engine.types import Mount
-from appliance.errors import ApplianceError, NotFound
+from appliance.errors import ApplianceError, Conflict, NotFound
 from appliance.spec.models import Deployment
 from appliance.state.resources import Resource
 from appliance.vault.secrets import Secrets
@@ -22,6 +22,10 @@ Pin = Mapping[str, Any]
 
 USER = "paperspace"
 """Whose password `basicAuthKey` is, as Gradient has it."""
+
+
+class NoSecret(Conflict):
+    """A secret of its environment is not there at present: no reason to make it of anything else."""
 
 
 class Fetched(Protocol):
@@ -41,6 +45,7 @@ class Content(Protocol):
     def peek(self, deployment: Resource, spec: Deployment) -> Fetched: ...
     async def ensure(self, deployment: Resource, spec: Deployment) -> None: ...
     async def mounts(self, deployment: Resource, content: Mapping[str, Any]) -> list[Mount]: ...
+    def anew(self, uid: str) -> None: ...
     async def forget(self, uid: str, keep: Collection[str]) -> None: ...
     async def sweep(self) -> None: ...
     async def close(self) -> None: ...
@@ -85,12 +90,12 @@ class Making:
             return words(error)
 
     def access(self, spec: Deployment) -> Mapping[str, Any] | None:
-        """The sums of the headers that are let in, from the secrets as they are now. Raises NotFound."""
+        """The sums of the headers that are let in, from the secrets as they are now. Raises NotFound, UsageError."""
         if not asks(spec):
             return None
-        headers = [f"Bearer {self._vault.resolve(key)}" for key in spec.endpoint.keys]
+        headers = [f"Bearer {self._vault.resolve_line(key)}" for key in spec.endpoint.keys]
         if spec.basic_auth:
-            password = f"{USER}:{self._vault.resolve(spec.basic_auth)}"
+            password = f"{USER}:{self._vault.resolve_line(spec.basic_auth)}"
             headers.append(f"Basic {base64.b64encode(password.encode()).decode()}")
         kind = "basic" if spec.basic_auth else "key"
         return {"kind": kind, "sums": sorted(hashlib.sha256(one.encode()).hexdigest().upper() for one in headers)}
@@ -103,10 +108,17 @@ class Making:
             return words(error)
         return ""
 
+    def anew(self, deployment: Resource) -> None:
+        """What its content was is looked up again."""
+        self._content.anew(deployment.uid)
+
     async def make(self, deployment: Resource, spec: Deployment, place: Place, pin: Pin) -> None:
-        """Raises ImageNotFound, and NotFound where a model or other content is gone."""
+        """Raises ImageNotFound, and NotFound where a model or other content is gone; NoSecret is neither."""
+        try:
+            env = {name: self._vault.resolve(value) for name, value in spec.env.items()}
+        except NotFound as error:
+            raise NoSecret(error.message, where=f"deployment {deployment.name}", hint=error.hint) from None
         mounts = await self._mounts(deployment, pin)
-        env = {name: self._vault.resolve(value) for name, value in spec.env.items()}
         await self._replicas.make(deployment, spec, place, image=pin["image"], env=env, mounts=mounts)
 
     async def _mounts(self, deployment: Resource, pin: Pin) -> list[Mount]:

@@ -333,7 +333,12 @@ def _should_prepare(facts: Facts, now: float) -> bool:
 
 
 def _late(facts: Facts, now: float) -> bool:
-    return bool(facts.since) and now >= facts.since + facts.deadline_s
+    return bool(facts.since) and now >= _begun(facts) + facts.deadline_s
+
+
+def _begun(facts: Facts) -> float:
+    """Since when its time runs. The machine may have been off meanwhile, but whoever waits in a swap has waited on."""
+    return facts.since if facts.swap else max(facts.since, facts.looking)
 
 
 def _growing(facts: Facts, kept: Sequence[Replica], now: float) -> bool:
@@ -360,7 +365,7 @@ def _wake(facts: Facts, current: _Upkeep, old: _Upkeep, *, complete: bool, held:
     if current.make and facts.prepared == "failed":
         times.append(facts.prepare_retry_at)
     if not complete and not was_whole(facts.stable, facts.wanted):
-        begun = facts.since or facts.asked
+        begun = _begun(facts) if facts.since else facts.asked
         times += [max(begun + facts.deadline_s, facts.looking + LOOK_S)] if begun else []
     return min((at for at in times if at > now), default=None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,11 +30,22 @@ class _Watch:
 
 
 class Prober:
-    """`on_change` is called with the owner's uid when a replica's started, ready or sick has changed."""
+    """`on_change` is called with the owner's uid when a replica's started, ready or sick has changed.
 
-    def __init__(self, engine: Engine, clock: Callable[[], float], on_change: Callable[[str], None]) -> None:
+    Probes come due by `counter`, which counts seconds and is never set: `clock` tells once how old a container is.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Callable[[], float],
+        on_change: Callable[[str], None],
+        *,
+        counter: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._engine = engine
         self._clock = clock
+        self._counter = counter
         self._on_change = on_change
         self._watches: dict[str, _Watch] = {}
         # asks 127.0.0.1 in plain HTTP only; `verify` would read the machine's certificates, a tenth of a second
@@ -44,7 +56,8 @@ class Prober:
         known = self._watches.get(container.id)
         if known:
             return known.health
-        began = container.started or self._clock()
+        age = max(0.0, self._clock() - container.started) if container.started else 0.0
+        began = self._counter() - age
         health = adopted(began=began) if was_ready else fresh(probes, began=began)
         task = asyncio.create_task(self._run(uid, container, probes, port), name=f"probes of {container.name}")
         self._watches[container.id] = _Watch(health, task)
@@ -69,12 +82,12 @@ class Prober:
         watch = self._watches[container.id]
         while due := next_probe(watch.health, probes):
             at, kind = due
-            await _until(at, self._clock)
+            await _until(at, self._counter)
             probe = probes.of(kind)
             assert probe is not None, "only declared probes are due"
             problem = await self._ask(container, probe, port)
             before = watch.health
-            watch.health = after = observe(before, probes, kind, problem, self._clock())
+            watch.health = after = observe(before, probes, kind, problem, self._counter())
             if (before.started, before.ready, before.sick) != (after.started, after.ready, after.sick):
                 self._on_change(uid)
 
@@ -86,7 +99,9 @@ class Prober:
             published = container.ports.get(probe.port or port)
             if published is None:
                 return f"port {probe.port or port} is not published"
-            return await (self._ask_http(probe, published) if probe.path else _ask_port(probe, published))
+            return await (
+                self._ask_http(probe, published, probe.port or port) if probe.path else _ask_port(probe, published)
+            )
         except ApplianceError as error:
             return error.message
         except Exception as error:  # a probe that breaks is a failed probe; its task must live on
@@ -97,8 +112,11 @@ class Prober:
         code, _ = await self._engine.exec(container.id, probe.command, timeout_s=probe.timeout_s)
         return f"{probe.command[0]} ended with exit code {code}" if code else ""
 
-    async def _ask_http(self, probe: Probe, port: int) -> str:
-        """Good is any status from 200 to 399; a redirect is not followed and the body is not read."""
+    async def _ask_http(self, probe: Probe, port: int, inside: int) -> str:
+        """Good is any status from 200 to 399; a redirect is not followed and the body is not read.
+
+        `inside` is the container's port. The engine's proxy accepts where nobody listens there, and breaks off.
+        """
         path = probe.path if probe.path.startswith("/") else f"/{probe.path}"
         headers = {**probe.headers, **({"Host": probe.host} if probe.host else {})}
         try:
@@ -109,13 +127,18 @@ class Prober:
                 status = answer.status_code
         except TimeoutError:
             return f"GET {path} was not answered within {probe.timeout_s:g} s"
+        except (httpx2.NetworkError, httpx2.RemoteProtocolError) as error:
+            said = str(error)
+            if said and not said.startswith("Server disconnected") and not isinstance(error, httpx2.ConnectError):
+                return f"GET {path}: {said}"
+            return f"GET {path}: nothing answers on port {inside} of the container"
         except (httpx2.TransportError, httpx2.InvalidURL) as error:
             return f"GET {path}: {str(error) or type(error).__name__}"
         return "" if 200 <= status < 400 else f"GET {path} was answered with status {status}"
 
 
-async def _until(at: float, clock: Callable[[], float]) -> None:
-    await asyncio.sleep(max(0.0, at - clock()))
+async def _until(at: float, counter: Callable[[], float]) -> None:
+    await asyncio.sleep(max(0.0, at - counter()))
 
 
 async def _ask_port(probe: Probe, port: int) -> str:

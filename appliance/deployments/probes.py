@@ -44,7 +44,7 @@ class Probes:
 @dataclass(frozen=True, slots=True)
 class Health:
     began: float
-    """When the container started, unix seconds."""
+    """When the container started, seconds of a counter that nobody sets; all times here are of it."""
     started: bool = False
     ready: bool = False
     sick: str = ""
@@ -75,7 +75,7 @@ def adopted(*, began: float) -> Health:
 
 
 def next_probe(health: Health, probes: Probes) -> tuple[float, Kind] | None:
-    """The next probe and its unix time; None: there is nothing to ask any more."""
+    """The next probe and its time; None: there is nothing to ask any more."""
     kinds: list[Kind] = ["startup"] if not health.started else ["readiness", "liveness"]
     if health.ready and probes.only_until_ready:
         kinds.remove("readiness")

@@ -28,6 +28,14 @@ def target(rows: Sequence[Rollout]) -> Rollout | None:
     return next((row for row in rows if row.phase == "Serving" or row.phase in OPEN), newest)
 
 
+def way_back(rows: Sequence[Rollout], wanted: int) -> Rollout | None:
+    """Of all rows, newest first: what served when it was stopped, where another was declared before it was started."""
+    if any(row.phase == "Serving" for row in rows):
+        return None
+    rested = (row for row in rows if row.phase == "Waiting" and row.ready is not None and row.pin is not None)
+    return next((row for row in rested if row.generation < wanted), None)
+
+
 def moves(
     rows: Sequence[Rollout], wanted: Revision, plan: Plan, *, switched_off: bool, asleep: bool = False
 ) -> Iterator[Move]:
@@ -43,7 +51,11 @@ def moves(
                 if row.began is not None:
                     yield Move(row.generation, "Serving", rest=True)
                 continue
-            if row.phase in OPEN or (row.phase == "Serving" and plan.complete):
+            over = plan.complete and not switched_off
+            if row.phase == "Serving" or row == way_back(rows, wanted.generation):
+                if over:
+                    yield Move(row.generation, "Superseded", f"by generation {wanted.generation}")
+            elif row.phase in OPEN:
                 yield Move(row.generation, "Superseded", f"by generation {wanted.generation}")
             continue
         phase = _phase(row, wanted, plan, switched_off=switched_off)
@@ -55,10 +67,10 @@ def moves(
 def _phase(row: Rollout, wanted: Revision, plan: Plan, *, switched_off: bool) -> Phase:
     if plan.complete:
         return "Waiting" if switched_off else "Serving"
-    if row.phase == "Serving" or not wanted.replicas:
-        return row.phase
+    if row.phase in ("Serving", "Swapping") or not wanted.replicas:
+        return row.phase  # who swaps does so to its end: both would run side by side where there is room for one
     if plan.phase == "Failed":
         return "Failed"
     if row.began is None:
         return "Preparing"
-    return "Swapping" if row.phase == "Swapping" else "Rolling"
+    return "Rolling"

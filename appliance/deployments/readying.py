@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from appliance import revisions
@@ -11,7 +12,7 @@ from appliance.deployments import fit, status
 from appliance.deployments.acting import may_look_anew, refused
 from appliance.deployments.fit import Need
 from appliance.deployments.making import Content, Making, volumes, warnings, words
-from appliance.deployments.plan import BLOCKED_EVERY_S, Replica, was_whole
+from appliance.deployments.plan import BLOCKED_EVERY_S, Plan, Replica, was_whole
 from appliance.deployments.view import View
 from appliance.engine.preparing import Ensures, Image, Preparing
 from appliance.engine.types import Container
@@ -20,10 +21,11 @@ from appliance.spec.models import Deployment
 from appliance.state import resources, rollouts
 from appliance.state.db import Database
 from appliance.state.resources import Resource
+from appliance.state.rollouts import Rollout
 
 log = logging.getLogger(__name__)
 
-MISSING_EVERY_S = 5.0
+MISSING_EVERY_S, MISSING_MOST_S = 5.0, 300.0
 
 Seen = Mapping[Replica, Container]
 
@@ -32,6 +34,15 @@ class Images(Ensures, Protocol):
     async def identity(self, ref: str) -> str: ...
     async def keep(self, image_id: str, name: str) -> None: ...
     async def let_go(self, prefix: str, keep: set[str]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """When a generation could begin last, and how many times in a row it had before and what it is made of was gone."""
+
+    generation: int
+    at: float
+    again: int
 
 
 class Readying:
@@ -59,23 +70,27 @@ class Readying:
         self._no_room = no_room
         self._clock = clock
         self._preparing = Preparing(images, clock, hint)
+        self._begun: dict[str, _Begun] = {}
 
     async def close(self) -> None:
         await self._preparing.close()
 
     def forget(self, uid: str) -> None:
         self._preparing.forget(uid)
+        self._begun.pop(uid, None)
 
     async def look(self, view: View, seen: Seen) -> Image | None:
         """How far the wanted revision is; None: something was written of it just now."""
         if view.spec is None:
             self._preparing.forget(view.deployment.uid)
             return Image("unknown")
-        held = bool(self._no_room()) and not was_whole(view.stable, view.wanted)
+        held = bool(self._no_room()) and not was_whole(view.stable, view.wanted) and not _all_there(view, seen)
         if held and view.pin is None:
             return Image("failed", message=self._no_room(), retry_at=self._clock() + BLOCKED_EVERY_S)
         if view.pin is not None and view.row and view.row.began is not None:
             return Image("ready")
+        if waits := self._vanished(view):
+            return waits
         found = await self._pin(view, view.spec)
         if found is None or isinstance(found, Image):
             return found
@@ -84,6 +99,7 @@ class Readying:
         self._preparing.forget(view.deployment.uid)
         await self._keep(view, str(found["image"]))
         swap = await self.crowded(view, seen)
+        self._note_begin(view)
         status.begin(self._db, view.deployment, view.wanted, found, warnings(view.spec), swap=swap, now=self._clock())
         return None
 
@@ -117,21 +133,33 @@ class Readying:
             await self._machine(),
         )
 
-    async def let_go(self, deployment: Resource) -> None:
-        """What only revisions needed that are long over."""
+    async def let_go(self, deployment: Resource) -> bool:
+        """What only revisions needed that are long over. False: not all of it, and it has to be asked again."""
         uid = deployment.uid
         rows = [] if deployment.deleting else list(rollouts.every(self._db.read, uid))
         held = rollouts.held(rows)
-        try:
-            if rows:
-                with self._db.write() as db:
-                    revisions.forget_old(db, uid, self._keep_revisions)
-            await self._images.let_go(f"{uid}-", {_name(uid, row.generation) for row in held})
-            await self._content.forget(
-                uid, {one for row in held for one in volumes((row.pin or {}).get("content", {}))}
-            )
-        except ApplianceError as error:
-            log.warning("what old revisions of %s have left stays for now: %s", deployment.name, error)
+        if any(row.phase == "Serving" and row.pin is None for row in held) and deployment.status.get("ready"):
+            return False  # what its replicas stand on is not known at present
+        if rows:
+            with self._db.write() as db:
+                revisions.forget_old(db, uid, self._keep_revisions)
+        done = True
+        for work in (self._let_go_images(uid, held), self._let_go_content(uid, held)):
+            try:
+                await work
+            except ApplianceError as error:
+                done = False
+                log.warning("what old revisions of %s have left stays for now: %s", deployment.name, error)
+        return done
+
+    async def _let_go_images(self, uid: str, held: Sequence[Rollout]) -> None:
+        for row in held:  # one that made no replica of its own goes on with an earlier one's image
+            if row.pin and row.began is None:
+                await self._images.keep(str(row.pin["image"]), _name(uid, row.generation))
+        await self._images.let_go(f"{uid}-", {_name(uid, row.generation) for row in held})
+
+    async def _let_go_content(self, uid: str, held: Sequence[Rollout]) -> None:
+        await self._content.forget(uid, {one for row in held for one in volumes((row.pin or {}).get("content", {}))})
 
     async def _pin(self, view: View, spec: Deployment) -> Mapping[str, Any] | Image | None:
         if view.pin is not None:
@@ -151,6 +179,7 @@ class Readying:
         gone = "" if await self._images.identity(pin["image"]) else f"its image {pin['image']} is not on this machine"
         gone = gone or await self._making.gone(view.deployment, pin)
         if gone and may_look_anew(view):
+            self._making.anew(view.deployment)
             status.unpin(self._db, view.deployment, view.wanted, gone, now=self._clock())
             return None
         if gone:
@@ -159,6 +188,23 @@ class Readying:
             return {**pin, "access": self._making.access(spec)}
         except ApplianceError as error:
             return self._missing(words(error))
+
+    def _note_begin(self, view: View) -> None:
+        """`again` counts on only where nothing was known of what it is made from: it had begun and that was gone."""
+        last, generation = self._begun.get(view.deployment.uid), view.wanted.generation
+        again = last.again + 1 if last and last.generation == generation and view.pin is None else 0
+        self._begun[view.deployment.uid] = _Begun(generation, self._clock(), again)
+
+    def _vanished(self, view: View) -> Image | None:
+        """What is found and is gone when a replica is made of it, once more, is looked up with growing pauses."""
+        last = self._begun.get(view.deployment.uid)
+        if last is None or not last.again or view.pin is not None or last.generation != view.wanted.generation:
+            return None
+        retry_at = last.at + min(MISSING_MOST_S, MISSING_EVERY_S * 2.0 ** min(last.again - 1, 30))
+        if self._clock() >= retry_at:
+            return None
+        message = "what its replicas are made from was found, and was gone when one was made; its events tell what"
+        return Image("failed", message=message, retry_at=retry_at)
 
     def _missing(self, message: str) -> Image:
         return Image("failed", message=message, retry_at=self._clock() + MISSING_EVERY_S)
@@ -180,6 +226,22 @@ class Readying:
                 continue
             found += fit.gpus(spec.machine, int(other.status["ready"]))
         return found
+
+
+def unbegun(view: View, image: Image, plan: Plan) -> Plan:
+    """The plan, where an earlier revision's replicas are the wanted one's own and yet it cannot begin: not complete."""
+    waits = view.pin is not None and view.row is not None and view.row.began is None
+    if not (plan.complete and view.spec and waits and image.state == "failed"):
+        return plan
+    return replace(
+        plan, complete=False, phase="Degraded", message=f"{image.message}; {plan.message}", wake=image.retry_at
+    )
+
+
+def _all_there(view: View, seen: Seen) -> bool:
+    """The wanted revision makes nothing: an earlier one's replicas are its own, and only who may call is another."""
+    able = sum(one.able and one.digest == view.wanted.digest for one in seen)
+    return view.pin is not None and able >= view.wanted.replicas
 
 
 def _name(uid: str, generation: int) -> str:

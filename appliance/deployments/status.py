@@ -121,6 +121,9 @@ def unpin(db: Database, deployment: Resource, revision: Revision, why: str, *, n
     """What its replicas were made of is gone: it has to be looked up again, and what is found may be another."""
     message = f"generation {revision.generation} is looked up anew: {why}"
     with db.write() as transaction:
+        row = rollouts.find(transaction, deployment.uid, revision.generation)
+        if row is None or row.pin is None:
+            return  # said of another replica already
         events.record(transaction, KIND, deployment.name, "LookedUpAnew", message, now=now, level="warning")
         rollouts.set_pin(transaction, deployment.uid, revision.generation, None, began=None)
 

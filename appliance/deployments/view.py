@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from appliance import revisions
 from appliance.deployments.plan import Revision
-from appliance.deployments.progress import target
+from appliance.deployments.progress import target, way_back
 from appliance.errors import ApplianceError
 from appliance.spec.models import Deployment
 from appliance.spec.models import Rollout as Manner
@@ -118,12 +118,14 @@ def _view(
     db: Database, deployment: Resource, wanted: Revision, specs: Mapping[str, Deployment], scales: Scales
 ) -> View:
     rows = tuple(rollouts.every(db.read, deployment.uid))
-    serving = next((row for row in rows if row.phase == "Serving"), None)
+    rested = way_back(rows, wanted.generation)
+    serving = next((row for row in rows if row.phase == "Serving"), rested)
     if serving is None:
         return View(deployment, wanted, None, specs, rows)
     spec = _spec_of(db, deployment, serving.generation)
     replicas = scales.replicas(deployment, spec).replicas if spec and spec.enabled and spec.replicas else 0
-    stable = Revision(serving.generation, serving.digest, replicas) if spec else None
+    # what somebody has stopped does not come back beside what was declared since: only in its place, where that fails
+    stable = Revision(serving.generation, serving.digest, 0 if rested else replicas) if spec else None
     if spec and wanted.replicas and replicas:
         specs = {serving.digest: spec, **specs}
     return View(deployment, wanted, stable, specs, rows)

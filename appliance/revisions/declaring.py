@@ -29,9 +29,10 @@ def declare(db: Connection, deployment: Resource, *, now: float, cause: str = "a
     """
     if found := rollouts.find(db, deployment.uid, deployment.generation):
         return found
-    wanted = made_of(parse_spec(deployment.name, deployment.spec))
+    spec = parse_spec(deployment.name, deployment.spec)
+    wanted = made_of(spec)
     digest, pin = f"{wanted}-{deployment.generation}", None
-    if (same := _same(db, deployment, wanted)) is not None:
+    if (same := _same(db, deployment, wanted)) is not None and not _lacks_content(spec, same):
         digest, pin = same.digest, same.pin
     rollouts.add(db, deployment.uid, deployment.generation, digest=digest, cause=cause, now=now, pin=pin)
     return _row(db, deployment)
@@ -86,11 +87,13 @@ def scale(db: Connection, deployment: Resource, replicas: int, *, source: str, n
 def roll_back(db: Connection, deployment: Resource, to: int | None, *, source: str, now: float) -> Resource:
     """Generation `to`, or the last one that served before this, as a new generation: its spec, image and models.
 
-    Where another than the declared one still serves, because that one is under way, it is the one that serves. How
-    many replicas there are stays as it is now. Raises NotFound, Conflict.
+    Where another than the declared one serves, because that one is under way or was undone, it is the one that serves.
+    How many replicas there are, and who may call, stays as it is now. Raises NotFound, Conflict, and
+    SpecError where that makes no spec that this version can read.
     """
     target = _target(db, deployment, to)
-    spec = {one.generation: one.spec for one in resources.revisions(db, deployment.uid)}.get(target.generation)
+    specs = {one.generation: one.spec for one in resources.revisions(db, deployment.uid)}
+    spec = specs.get(target.generation)
     if spec is None:
         raise NotFound(f"the spec of generation {target.generation} is not kept any more", hint=_history(deployment))
     if target.pin is None:
@@ -101,7 +104,10 @@ def roll_back(db: Connection, deployment: Resource, to: int | None, *, source: s
             f"generation {target.generation} was made with the model {gone[0]}, which is gone",
             hint=f"{_history(deployment)}; or apply a spec with a model that is there",
         )
-    document = _with_scale_of(deployment.spec, spec)
+    another = _another_serves(db, deployment)
+    scaled = specs.get(another.generation, deployment.spec) if another else deployment.spec
+    document = _with_access_of(deployment.spec, _with_scale_of(scaled, spec))
+    parse_spec(deployment.name, document)
     resources.put(db, KIND, deployment.name, document, source=deployment.source, now=now)
     found = resources.get(db, KIND, deployment.name)
     if found.generation == deployment.generation:  # the very same document: what differs is what it stands for
@@ -144,22 +150,37 @@ def _same(db: Connection, deployment: Resource, wanted: str) -> Rollout | None:
     return None
 
 
+def _lacks_content(spec: Deployment, row: Rollout) -> bool:
+    """It was made by a version that fetched none of what the spec names."""
+    return bool(spec.integrations or spec.repositories) and row.pin is not None and "content" not in row.pin
+
+
 def _target(db: Connection, deployment: Resource, to: int | None) -> Rollout:
     rows = list(rollouts.every(db, deployment.uid))
     if to is None:
-        now_serving = serving(db, deployment.uid)
-        if now_serving and rows[0].phase in OPEN and rows[0].digest != now_serving.digest:
-            return now_serving
-        before = [
-            row for row in rows if row.ready is not None and (now_serving is None or row.digest != now_serving.digest)
-        ]
-        if not before:
+        if another := _another_serves(db, deployment):
+            return another
+        before = rollouts.before(rows)
+        if before is None:
             raise Conflict("no earlier revision has ever served", hint=_history(deployment))
-        return before[0]
+        return _running(db, deployment, [row for row in rows if row.digest == before.digest]) or before
     found = next((row for row in rows if row.generation == to), None)
     if found is None:
         raise NotFound(f"{KIND} {deployment.name!r} has no generation {to}", hint=_history(deployment))
     return found
+
+
+def _another_serves(db: Connection, deployment: Resource) -> Rollout | None:
+    """What serves, where that is made of something else than what is declared."""
+    newest, found = next(rollouts.every(db, deployment.uid), None), serving(db, deployment.uid)
+    return found if newest and found and newest.digest != found.digest else None
+
+
+def _running(db: Connection, deployment: Resource, rows: list[Rollout]) -> Rollout | None:
+    """Of rows that are made of the very same: the newest that is not switched off."""
+    specs = {one.generation: one.spec for one in resources.revisions(db, deployment.uid)}
+    found = (row for row in rows if row.pin is not None and row.generation in specs)
+    return next((row for row in found if parse_spec(deployment.name, specs[row.generation]).enabled), None)
 
 
 def _with_scale_of(now: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,6 +194,22 @@ def _with_scale_of(now: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str,
             inside.pop(key, None)
     if inside or "resources" in document:
         document["resources"] = inside
+    return document
+
+
+def _with_access_of(now: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
+    """The document `then`, which lets in whom `now` does: a way back opens no door, and no key that was taken away."""
+    document = dict(then)
+    inside, declared = dict(document.get("endpoint") or {}), now.get("endpoint") or {}
+    for there, key, here in ((inside, "keys", declared), (document, "basicAuthKey", now)):
+        if key in here:
+            there[key] = here[key]
+        else:
+            there.pop(key, None)
+    if inside:
+        document["endpoint"] = inside
+    else:
+        document.pop("endpoint", None)
     return document
 
 

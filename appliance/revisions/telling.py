@@ -9,7 +9,7 @@ from typing import Any
 
 from appliance.errors import NotFound
 from appliance.revisions.declaring import KIND
-from appliance.spec.dump import to_yaml
+from appliance.spec.dump import to_blocks
 from appliance.state import models, resources, rollouts
 from appliance.state.db import Connection
 from appliance.state.resources import Resource
@@ -25,7 +25,7 @@ class Entry:
 
     generation: int
     source: str
-    """Who declared it, as in `Resource.source`."""
+    """Who asked for it; else as in `Resource.source`."""
     cause: str
     """`applied`, `restarted`, `scaled` or `rolled back`; empty where it was declared before that was written down."""
     copies: int | None
@@ -132,7 +132,7 @@ def _image(spec: Mapping[str, Any]) -> str:
 
 
 def _lines(spec: Mapping[str, Any]) -> list[str]:
-    return to_yaml(dict(spec)).splitlines()
+    return to_blocks(dict(spec)).splitlines()
 
 
 def _model(db: Connection, model_id: str) -> str:

@@ -5,6 +5,7 @@ They have no admin socket any more, but their connections can be counted from ou
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -31,8 +32,18 @@ class Former:
 
     def uses(self, target_id: str, port: int | None, now: float) -> bool:
         """Whether a request to this target may be in flight in one of them, or still come."""
+        return any(_uses(pid, replaced, target_id, port, now) for pid, replaced in self._alive().items())
+
+    def connections(self) -> Mapping[int, int]:
+        """By the port at the other end: requests in flight, and for a moment connections that wait for another."""
+        counted: Counter[int] = Counter()
+        for pid in self._alive():
+            counted.update(ports.connected(pid))
+        return counted
+
+    def _alive(self) -> Mapping[int, _Replaced]:
         self._replaced = {pid: replaced for pid, replaced in self._replaced.items() if process.alive(pid)}
-        return any(_uses(pid, replaced, target_id, port, now) for pid, replaced in self._replaced.items())
+        return self._replaced
 
 
 def _uses(pid: int, replaced: _Replaced, target_id: str, port: int | None, now: float) -> bool:

@@ -15,7 +15,7 @@ from appliance.errors import RouterError
 from appliance.router import meters, ports, process, saved
 from appliance.router.former import Former
 from appliance.router.meters import Meter
-from appliance.router.render import KNOCKS_SOCKET, Door, Files, check_socket_path, render
+from appliance.router.render import KNOCKS_SOCKET, LANGUAGE, Door, Files, check_socket_path, render
 from appliance.router.runtime import Gone, Info, Runtime
 from appliance.router.saved import Saved
 from appliance.router.sync import Observed, Server, plan, removal
@@ -78,6 +78,9 @@ class Haproxy:
     async def observe(self) -> Observed:
         return await self._runtime.observe()
 
+    async def present(self) -> set[int]:
+        return await self._runtime.present()
+
     async def meters(self, table: Table) -> dict[str, Meter] | None:
         """Of the routes that have a slot. None: no HAProxy runs."""
         prefixes = {slot: route.prefix for slot, route in table.served()}
@@ -95,15 +98,21 @@ class Haproxy:
             saved.write(self._saved, text)
             self._written = text
 
-    async def serve(self, table: Table, door: Door) -> None:
-        """Adopts the running HAProxy, replaces it where its fixed part differs, or starts one."""
+    async def serve(self, table: Table, door: Door, *, patient: bool = False) -> bool:
+        """Adopts the running HAProxy, replaces it where its fixed part differs, or starts one.
+
+        `patient`: one whose fixed part differs goes on for now if it understands what this version tells it; False: so
+        it is, and it has to be replaced later.
+        """
         info = await self.info()
         files = render(table, door)
-        if info is None or info.digest != files.digest:
+        current = info is not None and info.digest == files.digest
+        if info is None or not (current or (patient and info.language == LANGUAGE)):
             await self._replace(info, files)
-            return
+            return True
         self._adopt(info, {})
         await self.update(table, door)
+        return current
 
     async def update(self, table: Table, door: Door) -> None:
         """Tells HAProxy the difference until there is none; as a last resort it loads the files anew.

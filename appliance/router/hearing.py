@@ -12,6 +12,7 @@ import os
 import pwd
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 LINE_MOST = 1 << 16
 """Longest piece that a speaker may leave unfinished, bytes."""
+TELL_S = 60.0
+"""Between two log lines of strangers, who could fill the log otherwise."""
 _CREDENTIALS = struct.Struct("3i")
 
 Handle = Callable[[asyncio.StreamReader], Awaitable[None]]
@@ -33,13 +36,11 @@ async def listening(path: Path, handle: Handle) -> AsyncIterator[None]:
     """Hands each connection of our own HAProxys to `handle`. Raises RouterError where it cannot be listened on."""
     speakers: set[asyncio.Task[None]] = set()
     allowed = _allowed()
+    strangers = Strangers(path)
 
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if _speaker(writer) in allowed:
-                await handle(reader)
-            else:
-                log.warning("somebody else than HAProxy speaks on %s", path)
+            await handle(reader)
         except (OSError, ValueError) as error:
             log.warning("what came on %s is not understood: %s", path, error)
         finally:
@@ -48,6 +49,11 @@ async def listening(path: Path, handle: Handle) -> AsyncIterator[None]:
                 await writer.wait_closed()
 
     def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        uid = _speaker(writer)
+        if uid not in allowed:
+            strangers.tell(uid, time.monotonic())
+            writer.transport.abort()  # no task, and no wait for anything: there may be any number of them
+            return
         task = asyncio.create_task(speak(reader, writer))
         speakers.add(task)
         task.add_done_callback(speakers.discard)
@@ -65,6 +71,22 @@ async def listening(path: Path, handle: Handle) -> AsyncIterator[None]:
         for task in tuple(speakers):
             task.cancel()
         await asyncio.gather(*speakers, return_exceptions=True)
+
+
+class Strangers:
+    """Tells of those who are not heard, once in a while."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._told = float("-inf")
+        self._untold = 0
+
+    def tell(self, uid: int, now: float) -> None:
+        self._untold += 1
+        if now - self._told < TELL_S:
+            return
+        log.warning("account %d speaks on %s and is not heard (%d since last told)", uid, self._path, self._untold)
+        self._told, self._untold = now, 0
 
 
 def _allowed() -> set[int]:

@@ -1,8 +1,10 @@
 -- Holds a request that finds no ready server, until there is one or its time is up.
 -- txn.hold_s: seconds it may wait. txn.held: milliseconds it has waited. txn.late: there when its time was up.
+-- txn.moved: there when its route came to an end or went elsewhere: servers of this slot are not for it any more.
 -- Whoever makes servers is told on a socket, at most once a second for each route; nobody there is no error.
 -- Nothing is counted here: a client that goes away ends its coroutine without a word.
 local knocks = "unix@" .. (os.getenv("APPLIANCE_KNOCKS") or "")
+local routes = Map.new("routes.map", Map._str)
 local told = {}
 
 local function knock(route, second)
@@ -24,6 +26,11 @@ core.register_action("hold", {"http-req"}, function(txn)
   local began = core.now()
   local most = tonumber(txn:get_var("txn.hold_s")) or 20
   local route = txn:get_var("txn.prefix") or ""
+  local slot = (txn:get_var("txn.slot") or "") .. "/"
+  local function ours()
+    local entry = routes:lookup(txn:get_var("txn.route") or "")
+    return entry ~= nil and entry:sub(1, #slot) == slot
+  end
   local function waited()
     local now = core.now()
     local ms = (now.sec - began.sec) * 1000 + math.floor((now.usec - began.usec) / 1000)
@@ -32,6 +39,7 @@ core.register_action("hold", {"http-req"}, function(txn)
   end
   while tonumber(txn.f:nbsrv()) == 0 and not replaced(txn) do
     local ms, second = waited()
+    if not ours() then break end
     if ms >= most * 1000 then
       txn:set_var("txn.late", 1)
       return
@@ -40,4 +48,6 @@ core.register_action("hold", {"http-req"}, function(txn)
     core.msleep(ms < 10000 and 25 or 100)
   end
   waited()
+  -- asked after the server was seen: the slot is given to another route only when this one has left it
+  if not ours() then txn:set_var("txn.moved", 1) end
 end, 0)

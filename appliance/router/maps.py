@@ -7,6 +7,7 @@ that are let in have a map of their own.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 
 from appliance.router.table import WINDOWS_S, Limits, Route, Table
@@ -22,6 +23,7 @@ STRIP, BASIC, KEY, BODY, TIMEOUT, HOLD = "s", "a", "k", "b", "t", "h"
 RATES = dict(zip(WINDOWS_S, "1234", strict=True))
 """Window in seconds -> its flag."""
 _IN = "in"
+_SLOT = re.compile(r"slot-(\d+)")
 
 
 def maps(table: Table) -> Maps:
@@ -70,11 +72,35 @@ def entry_value(slot: int, route: Route) -> str:
     return "/".join(map(str, fields))
 
 
+def slot_of(value: str) -> int | None:
+    """Of an entry of a route; None: it is not in a slot."""
+    return slot_number(value.partition("/")[0])
+
+
+def flags_of(value: str) -> set[str]:
+    _, _, rest = value.partition("/")
+    return set(rest.partition("/")[0])
+
+
 def rate(limits: Limits) -> tuple[int, int]:
-    """Requests and the window, seconds, that HAProxy counts them in: 0 where there is no limit, else at least one."""
-    window = max((one for one in WINDOWS_S if one <= limits.window_s), default=WINDOWS_S[0])
-    return math.ceil(limits.requests * window / limits.window_s), window
+    """Requests and the window, seconds, that HAProxy counts them in: 0 where there is no limit, else at least one.
+
+    Never more often than declared, but for less than one request in the longest window.
+    """
+    if not limits.requests:
+        return 0, WINDOWS_S[0]
+    shorter = [window for window in reversed(WINDOWS_S) if window <= limits.window_s]
+    for window in (*shorter, *WINDOWS_S):
+        if requests := math.floor(limits.requests * window / limits.window_s + 1e-9):
+            return requests, window
+    return 1, WINDOWS_S[-1]
 
 
 def slot_name(slot: int) -> str:
     return f"slot-{slot}"
+
+
+def slot_number(name: str) -> int | None:
+    """None: not a slot."""
+    found = _SLOT.fullmatch(name)
+    return int(found[1]) if found else None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+
+from appliance.router.table import Target
 
 _SLOT = re.compile(r"slot-(\d+)")
 _ERRORS = ("econ", "eresp", "hrsp_5xx")
@@ -50,6 +52,16 @@ def read(text: str, prefixes: Mapping[int, str]) -> dict[str, Meter]:
             errors = sum(_number(row, places, column) for column in _ERRORS)
             servers[slot][name] = ServerMeter(now, _number(row, places, "stot"), errors)
     return {prefix: Meter(_held(present[slot], servers[slot]), servers[slot]) for slot, prefix in prefixes.items()}
+
+
+def with_former(meter: Meter, targets: Collection[Target], former: Mapping[int, int]) -> Meter:
+    """With what HAProxys that were replaced still do. `former`: their connections, by the port of a target."""
+    servers = dict(meter.servers)
+    for target in targets:
+        if now := former.get(target.port, 0):
+            known = servers.get(target.id, ServerMeter(0, 0, 0))
+            servers[target.id] = replace(known, in_flight=known.in_flight + now)
+    return replace(meter, servers=servers)
 
 
 def _held(present: int, servers: Mapping[str, ServerMeter]) -> int:

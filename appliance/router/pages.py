@@ -16,6 +16,7 @@ _DAEMON = ("daemon_down", "The appliance's daemon does not answer.", "start it w
 _SERVER = ("unavailable", "The server behind this path does not answer.", "`appliance logs` shows what it said")
 _LATE = ("not_ready", "No replica became ready in time.", "`appliance logs` shows what they say")
 _FULL = ("too_many_waiting", "Too many requests wait for a replica already.", "ask again in a few seconds")
+_MOVED = ("interrupted", "What answers here was changed while this request waited.", "send it again")
 _ACCESS = ("unauthorized", "This deployment needs a key, and none that it knows was sent.", "send it with the request")
 _LENGTH = ("length_required", "This deployment takes bodies of a declared length only.", "send a Content-Length")
 _BODY = ("too_large", "The request's body is larger than this deployment takes.", "send less at once")
@@ -28,6 +29,7 @@ _PAGES = {
     (503, "server"): _SERVER,
     (503, "late"): _LATE,
     (503, "full"): _FULL,
+    (503, "moved"): _MOVED,
     (504, "daemon"): _DAEMON,
     (504, "server"): _SERVER,
     (401, "access"): _ACCESS,

@@ -7,7 +7,8 @@ import ipaddress
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -108,6 +109,13 @@ def connections(pid: int, port: int) -> int:
     process = _PROC / str(pid)
     own = _open_sockets(process)
     return sum(row.state == _ESTABLISHED and row.remote_port == port and row.inode in own for row in _sockets(process))
+
+
+def connected(pid: int) -> Mapping[int, int]:
+    """Established connections of a process by the port at the other end; none once the process is gone."""
+    process = _PROC / str(pid)
+    own = _open_sockets(process)
+    return Counter(row.remote_port for row in _sockets(process) if row.state == _ESTABLISHED and row.inode in own)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ SERVER_OPTIONS = "pool-purge-delay 250ms pool-max-conn -1"
 # The first refused connection takes a server out at once, and looks bring it back. A server that nobody asks is looked
 # at seldom: each look is a connection in the queue of a server that may be busy with one request for minutes.
 CHECK = "check inter 2s fastinter 500ms downinter 200ms fall 1 rise 1 observe layer4 error-limit 1 on-error mark-down"
+LANGUAGE = 1
+"""Of maps and slots. A running HAProxy of another one cannot be told anything by this version."""
 KNOCKS_SOCKET = "knocks.sock"
 _HOLD = "hold.lua"
 # Unix paths take part in HAProxy's own address syntax, where $, comma and @ have a meaning.
@@ -120,7 +122,7 @@ def _config(table: Table, door: Door, digest: str) -> str:
 def _global(door: Door, digest: str) -> Iterator[str]:
     yield "# Written by the appliance. Changes here are lost."
     yield "global"
-    yield f"  description appliance-{digest}"
+    yield f"  description appliance-{digest}/{LANGUAGE}"
     yield "  default-path config"
     # Two HAProxys that share a port would each get a part of the requests.
     yield "  noreuseport"

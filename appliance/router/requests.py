@@ -30,6 +30,8 @@ LINGER_S = 30.0
 _LOOK_S = 0.2
 _SAVE_S = 1.0
 _SAME_S = 0.0005
+_AHEAD_S = 5.0
+"""A time further ahead than that comes from a clock that was set back since."""
 _NUMBER = r"([+-]?\d{1,15})"
 _RECORD = re.compile(
     r"(\d{1,15}) ([A-Za-z0-9._/-]{1,100}) (\S{1,100})"
@@ -64,14 +66,24 @@ class Request:
         return self.at + self.total_ms / 1000
 
 
+@dataclass(slots=True)
+class Place:
+    """How far one HAProxy's records were read."""
+
+    ended: float = 0.0
+    """What ended by then was told before; unix seconds."""
+    line: str = ""
+    """The last that was read; it tells the place also when the clock was set back after it."""
+
+
 class Records:
     """Reads what HAProxys tell and gives it out in batches, each once."""
 
-    def __init__(self, known: Callable[[str], bool], heard: Path) -> None:
+    def __init__(self, known: Callable[[str], bool], heard: Path, clock: Callable[[], float] = time.time) -> None:
         """`known` tells which prefixes are routes: what is no route's is dropped. `heard`: where that time stands."""
         self._known = known
         self._file = heard
-        self._heard = _load(heard)
+        self._heard = _load(heard, clock() + _AHEAD_S)
         self._saved_at = 0.0
         self._batches: asyncio.Queue[list[Request]] = asyncio.Queue(WAITING_MOST)
 
@@ -80,7 +92,8 @@ class Records:
 
     def told(self, batch: list[Request]) -> None:
         """These need not be told again."""
-        self._heard = max([self._heard, *(record.ended for record in batch)])
+        latest = max((record.ended for record in batch), default=self._heard)
+        self._heard = latest if latest < self._heard - _AHEAD_S else max(self._heard, latest)
         if time.monotonic() - self._saved_at > _SAVE_S:
             self.close()
 
@@ -94,15 +107,14 @@ class Records:
     async def follow(self, socket: Path, serving: Callable[[], int]) -> None:
         """Listens on the admin socket to whichever HAProxy serves; for ever. `serving`: its pid, 0 where none does."""
         readers: dict[int, asyncio.Task[None]] = {}
-        first = True
+        places: dict[int, Place] = {}
         try:
             while True:
                 pid = serving()
                 if pid and (pid not in readers or readers[pid].done()):
                     # the ring of one that came later begins with what was never heard
-                    heard = self._heard if first or pid in readers else 0.0
-                    readers[pid] = asyncio.create_task(self._listen(socket, heard))
-                    first = False
+                    place = places.setdefault(pid, Place() if places else Place(self._heard))
+                    readers[pid] = asyncio.create_task(self._listen(socket, place))
                     for former, task in readers.items():
                         if former != pid:
                             asyncio.get_running_loop().call_later(LINGER_S, task.cancel)
@@ -112,14 +124,14 @@ class Records:
                 task.cancel()
             await asyncio.gather(*readers.values(), return_exceptions=True)
 
-    async def _listen(self, socket: Path, heard: float) -> None:
+    async def _listen(self, socket: Path, place: Place) -> None:
         try:
             reader, writer = await asyncio.open_unix_connection(str(socket), limit=LINE_MOST)
         except OSError:
             return  # it has just ended
         try:
             writer.write(f"show events {RECORDS} -w\n".encode())
-            await self.read(reader, heard)
+            await self.read(reader, place)
         except OSError as error:
             log.debug("HAProxy tells no more: %s", error)
         finally:
@@ -127,18 +139,24 @@ class Records:
             with suppress(OSError):
                 await writer.wait_closed()
 
-    async def read(self, reader: asyncio.StreamReader, heard: float = 0.0) -> None:
-        """To the end. What comes first and ended by `heard` was told before."""
-        rest = b""
+    async def read(self, reader: asyncio.StreamReader, place: Place | None = None) -> None:
+        """To the end, from `place` on, which goes with it. HAProxy tells all it still knows each time."""
+        place = place or Place()
+        last, until, told, rest = place.line, place.ended, True, b""
         while piece := await reader.read(LINE_MOST):
             *lines, rest = (rest + piece).split(b"\n")
             rest = rest[-LINE_MOST:]
             found = []
             for line in lines:
-                record = parse(line.decode("ascii", errors="replace").strip())
-                if record is None or record.ended <= heard + _SAME_S:
+                text = line.decode("ascii", errors="replace").strip()
+                record = parse(text)
+                if record is None:
                     continue
-                heard = 0.0
+                if told and (text == last or record.ended <= until + _SAME_S):
+                    until = 0.0 if text == last else until  # whatever the clock says of those behind it
+                    continue
+                told = False
+                place.line, place.ended = text, max(place.ended, record.ended)
                 if self._known(record.prefix):
                     found.append(record)
             for at in range(0, len(found), BATCH_MOST):
@@ -166,8 +184,10 @@ def parse(line: str) -> Request | None:
     )
 
 
-def _load(path: Path) -> float:
+def _load(path: Path, latest: float) -> float:
+    """0: not known, or a time that cannot be."""
     try:
-        return float(path.read_text())
+        heard = float(path.read_text())
     except (OSError, ValueError):
         return 0.0
+    return heard if heard <= latest else 0.0

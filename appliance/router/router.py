@@ -10,18 +10,19 @@ import logging
 import os
 import resource
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from appliance.errors import ApplianceError, RouterError
 from appliance.router import account, knocks, listen, ports, process
 from appliance.router.haproxy import Haproxy
 from appliance.router.hearing import listening
-from appliance.router.meters import Meter
+from appliance.router.meters import Meter, with_former
 from appliance.router.render import Bind, Door
 from appliance.router.requests import Records, Request
 from appliance.router.runtime import Gone
 from appliance.router.saved import Saved
-from appliance.router.sync import leaving
+from appliance.router.sync import leaving, led_to
 from appliance.router.table import Route, RouterStatus, Table, check_prefix, check_route
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ TEND_S = 5.0
 """Seconds between two looks of `watch`; a death is noticed at once."""
 _STEADY_S = 30.0
 CONNECTIONS = 20_000
+WAIT_MOST_S = 90.0
 _QUIET_LOOK_S = 0.1
 
 
@@ -73,7 +75,11 @@ class Router:
         self._door: Door | None = None
         self._missing: dict[Bind, ports.Place] = {}
         self._notes: dict[str, str] = {}
+        self._not_held: set[str] = set()
+        """Prefixes of routes that would hold if this HAProxy could."""
         self._tried = float("-inf")
+        self._replace_at: float | None = None
+        """Loop time by which a HAProxy of another version goes, held requests or not; None: it is this one's."""
         self._deaths = 0
 
     @property
@@ -90,11 +96,11 @@ class Router:
             self._table = state.table
             if self._extra is None:
                 self._extra = tuple(state.binds)
-            await self._bring_up()
+            await self._bring_up(patient=await self._held() > 0)
 
     async def set_route(self, route: Route) -> None:
         """Declares a route. Targets it no longer names get no more requests and finish what they have."""
-        route = check_route(route)
+        route = self._as_held(check_route(route))
         if self._table.grows(route):
             await self._nobody_held()
         async with self._lock:
@@ -104,6 +110,7 @@ class Router:
     async def drop_route(self, prefix: str) -> None:
         """No such route is fine. Requests in flight are finished."""
         check_prefix(prefix)
+        self._not_held.discard(prefix)
         async with self._lock:
             await self._change(self._table.drop(prefix))
 
@@ -119,6 +126,12 @@ class Router:
                 port = found.port
                 await self._change(self._table.retire(prefix, target_id))
         return await self._drained(target_id, port, deadline_s)
+
+    async def lost(self, target_id: str) -> None:
+        """Its program has ended: it leaves the routes that name it, before anybody else is given its port."""
+        async with self._lock:
+            for prefix in [name for name in self._table.routes if self._table.find(name, target_id)]:
+                await self._change(self._table.retire(prefix, target_id))
 
     async def set_binds(self, extra_binds: Sequence[str]) -> None:
         """The same meaning as in the constructor. Requests in flight do not notice; whoever is held is waited for."""
@@ -140,7 +153,7 @@ class Router:
         else:
             messages += [] if info else ["the front door does not run"]
         messages += [f"the front door does not listen on {bind}: {place}" for bind, place in self._missing.items()]
-        if info and not self.can_hold and any(route.hold for route in self._table.routes.values()):
+        if info and self._not_held:
             messages.append("requests are not held while no replica is ready: this HAProxy has no Lua")
         messages += self._notes.values()
         return RouterStatus(
@@ -153,8 +166,14 @@ class Router:
 
     async def meters(self) -> Mapping[str, Meter]:
         """What each route does now, by prefix; empty while no HAProxy runs. Raises RouterError where it is silent."""
+        routes = self._table.routes
         found = await self._haproxy.meters(self._table)
-        return {prefix: found.get(prefix, Meter()) for prefix in self._table.routes} if found is not None else {}
+        if found is None:
+            return {}
+        former = self._haproxy.former.connections()
+        return {
+            prefix: with_former(found.get(prefix, Meter()), route.targets, former) for prefix, route in routes.items()
+        }
 
     async def records(self) -> AsyncIterator[list[Request]]:
         """Every request of every route, in batches, about as they end; for ever. One reader at a time.
@@ -214,7 +233,7 @@ class Router:
     def _save(self) -> None:
         self._haproxy.save(Saved(self._table, self._extra or ()))
 
-    async def _bring_up(self) -> None:
+    async def _bring_up(self, *, patient: bool = False) -> None:
         self._tried = asyncio.get_running_loop().time()
         self._save()
         main = ports.resolve(self._host, self._port)
@@ -234,17 +253,30 @@ class Router:
             connections=_connections(self._connections),
             holds=self._haproxy.holds,
         )
-        await self._haproxy.serve(self._table, self._door)
+        current = await self._haproxy.serve(self._table, self._door, patient=patient)
+        self._replace_at = None if current else self._tried + self._longest_hold()
         self._missing = dict(listening.missing)
 
     async def _occupied(self) -> set[int]:
-        """Slots that still have servers."""
+        """Slots that still have servers or requests, or that a path leads to in a HAProxy that was not told all yet.
+
+        Requests that are held in one would go to the servers of whoever got it.
+        """
         try:
-            return {server.slot for server in (await self._haproxy.observe()).servers}
+            observed = await self._haproxy.observe()
+            return {server.slot for server in observed.servers} | led_to(observed) | await self._haproxy.present()
         except Gone:
             return set()
 
     # Holding
+
+    def _as_held(self, route: Route) -> Route:
+        """Where nothing can be held the daemon's waiting page answers."""
+        self._not_held.discard(route.prefix)
+        if route.hold is None or self._door is None or self.can_hold:
+            return route
+        self._not_held.add(route.prefix)
+        return replace(route, hold=None)
 
     def _is_route(self, prefix: str) -> bool:
         return prefix in self._table.routes
@@ -259,13 +291,17 @@ class Router:
     async def _nobody_held(self) -> None:
         """Before HAProxy is replaced: whoever is held in the former one would never hear of a new server.
 
-        At most the longest hold. Without the lock: those who are waited for are set free by other changes.
+        At most the longest hold, or a while. Without the lock: those who are waited for are set free by other changes.
         """
-        longest = max((route.hold.seconds for route in self._table.routes.values() if route.hold), default=0.0)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + longest
+        deadline = loop.time() + self._longest_hold()
         while await self._held() and loop.time() < deadline:  # noqa: ASYNC110  HAProxy has nothing to wait on
             await asyncio.sleep(_QUIET_LOOK_S)
+
+    def _longest_hold(self) -> float:
+        """Seconds that a change waits for those who are held; it does not wait for the patient of an hour."""
+        holds = (route.hold.seconds for route in self._table.routes.values() if route.hold)
+        return min(WAIT_MOST_S, max(holds, default=0.0))
 
     async def _held(self) -> int:
         found = await self._haproxy.meters(self._table)
@@ -328,6 +364,9 @@ class Router:
         if await self._haproxy.info() is None:
             self._say("death", f"HAProxy (pid {self._haproxy.pid}) has ended; starting it again")
             await self._bring_up()
+        elif self._replace_at is not None:
+            if not await self._held() or asyncio.get_running_loop().time() >= self._replace_at:
+                await self._bring_up()
         elif any(ports.probe(bind) is ports.Place.FREE for bind in self._missing) and not await self._held():
             await self._bring_up()
         await self._sweep()

@@ -1,7 +1,8 @@
 """What the front door does with each request, as HAProxy's rules. Pure.
 
-A rule that few routes need asks for its flag first, so a request to any other costs a comparison. Section `slots` holds
-what the backend of every route does; a rule there sees the servers of its own.
+A rule that few routes need asks for its flag first, and `allow` ends a section early for all others: each comparison
+that every request makes costs half a microsecond. Section `slots` holds what the backend of every route does; a rule
+there sees the servers of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ RECORD = "%[date(0,ms)] %[var(txn.prefix)] %s %[var(txn.held)] %Tr %Ta %ST %ts %
 def _has(*flags: str) -> str:
     return f"{{ var(txn.flags) -m sub {' '.join(flags)} }}"
 
+
+_UNDECLARED = f"{_has(BODY)} {{ req.ver -m beg 2 }} !{{ req.hdr(content-length) -m found }}"
 
 FRONTEND = (
     f"log ring@{RECORDS} format raw local0",
@@ -38,6 +41,23 @@ FRONTEND = (
     "http-request set-var(txn.id) req.fhdr(x-request-id)",
     "http-request set-var(txn.id) unique-id unless { var(txn.id) -m reg ^[A-Za-z0-9._-]{1,128}$ }",
     "http-request set-header X-Request-ID %[var(txn.id)]",
+    # who asked: nobody may say so but this door
+    "http-request del-header x-forwarded -m beg",
+    "http-request del-header x_forwarded -m beg",
+    "http-request del-header forwarded",
+    "http-request del-header x-real-ip",
+    "http-request del-header x_real_ip",
+    "http-request del-header x-real_ip",
+    "http-request del-header x_real-ip",
+    "http-request set-header X-Forwarded-For %[src]",
+    "http-request set-header X-Forwarded-Proto http",
+    "http-request set-header X-Forwarded-Host %[req.hdr(host)] if { req.hdr(host) -m found }",
+    "http-request set-header X-Forwarded-Prefix /%[var(txn.prefix)] if { var(txn.prefix) -m found }",
+    f"http-request set-path /%[path,field(4,/,0)] if {_has(STRIP)}",
+    # a request that changes something is sent once; one that only asks may be asked again of another server
+    "http-request disable-l7-retry unless { method GET HEAD OPTIONS }",
+    # most routes ask for none of what follows
+    f"http-request allow unless {_has(BASIC, KEY, BODY, *RATES.values())}",
     # access
     f"http-request set-var(txn.sum) req.fhdr(authorization),sha2(256),hex if {_has(BASIC, KEY)}",
     f"http-request set-var-fmt(txn.key) %[var(txn.route)]/%[var(txn.sum)] if {_has(BASIC, KEY)}",
@@ -49,7 +69,9 @@ FRONTEND = (
     # limits; a body without a declared length cannot be bounded
     f"http-request set-var(txn.most) var(txn.entry),field(3,/) if {_has(BODY)}",
     refusal(411, "length") + f" if {_has(BODY)} {{ req.hdr(transfer-encoding) -m found }}",
-    refusal(411, "length") + f" if {_has(BODY)} {{ req.ver -m beg 2 }} !{{ req.hdr(content-length) -m found }}",
+    # in HTTP/2 only its first byte tells that there is one
+    f"http-request wait-for-body time 5s at-least 1 if {_UNDECLARED}",
+    refusal(411, "length") + f" if {_UNDECLARED} {{ req.body_len gt 0 }}",
     refusal(413, "body") + f" if {_has(BODY)} {{ req.hdr(content-length),sub(txn.most) gt 0 }}",
     f"http-request set-var(txn.rate) var(txn.entry),field(4,/) if {_has(*RATES.values())}",
     # one client is one key where keys are asked for, else one address
@@ -63,23 +85,6 @@ FRONTEND = (
             refusal(429, "rate") + f" if {_has(flag)} {{ sc0_http_req_rate(rates-{window}),sub(txn.rate) gt 0 }}",
         )
     ),
-    # who asked: nobody may say so but this door
-    "http-request del-header x-forwarded- -m beg",
-    "http-request del-header x_forwarded_ -m beg",
-    "http-request del-header x-forwarded_ -m beg",
-    "http-request del-header x_forwarded- -m beg",
-    "http-request del-header forwarded",
-    "http-request del-header x-real-ip",
-    "http-request del-header x_real_ip",
-    "http-request del-header x-real_ip",
-    "http-request del-header x_real-ip",
-    "http-request set-header X-Forwarded-For %[src]",
-    "http-request set-header X-Forwarded-Proto http",
-    "http-request set-header X-Forwarded-Host %[req.hdr(host)] if { req.hdr(host) -m found }",
-    "http-request set-header X-Forwarded-Prefix /%[var(txn.prefix)] if { var(txn.prefix) -m found }",
-    f"http-request set-path /%[path,field(4,/,0)] if {_has(STRIP)}",
-    # a request that changes something is sent once; one that only asks may be asked again of another server
-    "http-request disable-l7-retry unless { method GET HEAD OPTIONS }",
     f"http-response del-header {MARK}",  # a server may not pass for HAProxy's own page
     f"http-after-response set-header content-type 'text/html; charset=utf-8' if {{ res.hdr({MARK}) -m str html }}",
     f"http-after-response del-header {MARK}",
@@ -107,9 +112,10 @@ def slots(*, lua: bool) -> Iterator[str]:
     yield f"http-request set-var(txn.timeout) var(txn.entry),field(5,/) if {_has(TIMEOUT)}"
     yield "http-request set-timeout server var(txn.timeout) if { var(txn.timeout) -m found }"
     if lua:
-        nobody = "{ nbsrv eq 0 } !{ stopping }"
-        yield f"http-request set-var(txn.hold_s) var(txn.entry),field(6,/) if {nobody} {_has(HOLD)}"
-        yield "http-request set-var(txn.hold_most) var(txn.entry),field(7,/) if { var(txn.hold_s) -m found }"
-        yield refusal(503, "full") + " if { var(txn.hold_s) -m found } { be_conn,sub(txn.hold_most) gt 0 }"
-        yield "http-request lua.hold if { var(txn.hold_s) -m found }"
+        yield f"http-request allow if {{ nbsrv gt 0 }} or {{ stopping }} or !{_has(HOLD)}"
+        yield "http-request set-var(txn.hold_s) var(txn.entry),field(6,/)"
+        yield "http-request set-var(txn.hold_most) var(txn.entry),field(7,/)"
+        yield refusal(503, "full") + " if { be_conn,sub(txn.hold_most) gt 0 }"
+        yield "http-request lua.hold"
         yield refusal(503, "late") + " if { var(txn.late) -m found }"
+        yield refusal(503, "moved") + " if { var(txn.moved) -m found }"

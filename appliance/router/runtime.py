@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import RouterError
-from appliance.router.maps import MAPS, slot_name
+from appliance.router.maps import MAPS, slot_name, slot_number
 from appliance.router.sync import Observed, Server
 
 log = logging.getLogger(__name__)
 
-_SLOT = re.compile(r"slot-(\d+)")
 _CONTROL = re.compile(r"[\x00-\x1f;]")  # what would end a command and begin another
 _POINTER = "0x"
 _BATCH = 32  # commands in one line; HAProxy reads a line of at most a buffer
@@ -34,6 +33,8 @@ class Info:
     version: str
     digest: str
     """Of the configuration it was started with; see render.py."""
+    language: int = 0
+    """In which it was configured; 0: an earlier one than any that is known."""
 
 
 class Runtime:
@@ -82,6 +83,10 @@ class Runtime:
         servers = parse_servers(await self.ask("show stat -1 4 -1"))
         return Observed(servers, {name: parse_map(await self.ask(f"show map {name}")) for name in MAPS})
 
+    async def present(self) -> set[int]:
+        """Slots that requests have come to: with a server, in a queue or held."""
+        return parse_present(await self.ask("show stat -1 2 -1"))
+
     async def figures(self, slots: Sequence[int]) -> str:
         """`show stat` of these slots and their servers, one after the other, each with its line of columns."""
         asked = [f"show stat {slot_name(slot)} 6 -1" for slot in slots]
@@ -99,21 +104,21 @@ def parse_info(text: str) -> Info | None:
     fields = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
     if not fields.get("Pid", "").isdigit():
         return None
-    digest = fields.get("description", "").removeprefix("appliance-")
-    return Info(int(fields["Pid"]), fields.get("Version", "").split("-")[0], digest)
+    digest, _, language = fields.get("description", "").removeprefix("appliance-").partition("/")
+    version = fields.get("Version", "").split("-")[0]
+    return Info(int(fields["Pid"]), version, digest, int(language) if language.isdecimal() else 0)
 
 
 def parse_servers(text: str) -> list[Server]:
     """Servers of the slots from `show stat`, whose first line names its hundred columns."""
-    rows = csv.reader(line for line in text.removeprefix("# ").splitlines() if not line.startswith(_POINTER))
-    places = {name: place for place, name in enumerate(next(rows, []))}
+    places, rows = _statistics(text)
     servers = []
     for row in rows:
-        if not row or (slot := _SLOT.fullmatch(row[places["pxname"]])) is None:
+        if (slot := slot_number(row[places["pxname"]])) is None:
             continue
         servers.append(
             Server(
-                slot=int(slot[1]),
+                slot=slot,
                 id=row[places["svname"]],
                 address=row[places["addr"]].rpartition(":")[0],
                 port=int(row[places["addr"]].rpartition(":")[2] or 0),
@@ -123,6 +128,19 @@ def parse_servers(text: str) -> list[Server]:
             )
         )
     return servers
+
+
+def parse_present(text: str) -> set[int]:
+    """Slots with sessions from `show stat`."""
+    places, rows = _statistics(text)
+    found = ((slot_number(row[places["pxname"]]), row[places["scur"]]) for row in rows)
+    return {slot for slot, sessions in found if slot is not None and sessions not in ("", "0")}
+
+
+def _statistics(text: str) -> tuple[dict[str, int], list[list[str]]]:
+    """Column -> place, and the rows."""
+    columns, *rows = list(csv.reader(text.removeprefix("# ").splitlines())) or [[]]
+    return {name: place for place, name in enumerate(columns)}, [row for row in rows if len(row) == len(columns)]
 
 
 def _state(status: str) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from appliance.router.maps import KEYS_MAP, MAPS, ROUTES_MAP, Maps, maps, slot_name
+from appliance.router.maps import BASIC, HOLD, KEY, KEYS_MAP, MAPS, ROUTES_MAP, Maps, flags_of, maps, slot_name, slot_of
 from appliance.router.render import server_line
 from appliance.router.table import Table
 
@@ -43,13 +43,15 @@ class Observed:
 def plan(table: Table, observed: Observed) -> list[str]:
     """Commands in an order that leaves no gap: servers before the path that leads to them, old servers last.
 
-    Whoever may ask is known before a route asks for it, and forgotten after.
+    Whoever may ask is known before a route asks for it, and forgotten after. A route that asks from now on does so
+    before it has the servers of a revision that relies on it.
     """
     wanted = maps(table)
     there = {name: observed.entries.get(name, {}) for name in MAPS}
     return [
-        *_arrivals(table, observed),
         *_added(KEYS_MAP, wanted, there),
+        *_closed(wanted[ROUTES_MAP], there[ROUTES_MAP]),
+        *_arrivals(table, observed),
         *_gone(ROUTES_MAP, wanted, there),
         *_added(ROUTES_MAP, wanted, there),
         *_gone(KEYS_MAP, wanted, there),
@@ -61,6 +63,12 @@ def leaving(table: Table, observed: Observed) -> list[Server]:
     """Servers that no route wants any more."""
     wanted = _wanted(table)
     return [server for server in observed.servers if server.name not in wanted]
+
+
+def led_to(observed: Observed) -> set[int]:
+    """Slots that paths lead to."""
+    values = observed.entries.get(ROUTES_MAP, {}).values()
+    return {slot for value in values if (slot := slot_of(value)) is not None}
 
 
 def removal(server: Server) -> list[str]:
@@ -94,6 +102,18 @@ def _added(name: str, wanted: Maps, there: Maps) -> list[str]:
         elif there[name][key] != value:
             commands.append(f"set map {name} {key} {value}")
     return commands
+
+
+def _closed(wanted: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
+    """Entries of routes that stay in their slot and ask who comes; one that no longer holds waits for its servers."""
+    return [
+        f"set map {ROUTES_MAP} {key} {value}"
+        for key, value in wanted.items()
+        if value != there.get(key, value)
+        and slot_of(value) == slot_of(there[key])
+        and flags_of(value) & {BASIC, KEY}
+        and (HOLD not in flags_of(there[key]) or HOLD in flags_of(value))
+    ]
 
 
 def _gone(name: str, wanted: Maps, there: Maps) -> list[str]:

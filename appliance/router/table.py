@@ -14,7 +14,8 @@ from appliance.errors import UsageError
 SLOTS = 256
 """Backends declared in advance: a route gets one without a reload. Doubled when they run out."""
 WINDOWS_S = (1, 10, 60, 3600)
-"""Over which requests are counted. A limit over another time is brought to the longest of these that is not longer."""
+"""Over which requests are counted. A limit over another time is brought to the longest of these that is not longer,
+where that leaves a request."""
 
 _Item = TypeVar("_Item")
 _PREFIX = re.compile(r"/(?:notebooks|deployments)/[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -165,20 +166,23 @@ class Table:
     routes: Mapping[str, Route] = field(default_factory=dict)
     slots: Mapping[str, int] = field(default_factory=dict)
     capacity: int = SLOTS
+    latest: int = field(default=-1, compare=False)
+    """Slot given out last. The next is another: one that has just become free rests as long as possible."""
 
     def put(self, route: Route, occupied: Collection[int] = ()) -> Table:
-        """With this route. `occupied` are slots whose former servers still finish requests: not given out."""
+        """With this route. `occupied` are slots that somebody still uses: not given out."""
         routes = {**self.routes, route.prefix: route}
         if not route.needs_slot:
             return replace(self, routes=routes, slots=_without(self.slots, route.prefix))
         if route.prefix in self.slots:
             return replace(self, routes=routes)
         taken = {*self.slots.values(), *occupied}
-        slot = next(number for number in range(len(taken) + 1) if number not in taken)
+        turn = (*range(self.latest + 1, self.capacity), *range(len(taken) + 1))
+        slot = next(number for number in turn if number not in taken)
         capacity = self.capacity
         while capacity <= slot:
             capacity *= 2
-        return Table(routes, {**self.slots, route.prefix: slot}, capacity)
+        return Table(routes, {**self.slots, route.prefix: slot}, capacity, latest=slot)
 
     def grows(self, route: Route, occupied: Collection[int] = ()) -> bool:
         """Whether this route needs more slots than HAProxy has now."""

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.representer import SafeRepresenter
 
 from appliance.errors import NotFound, SpecError, UsageError
 from appliance.spec.given import check_given
@@ -14,10 +16,37 @@ from appliance.spec.jsonc import read_json
 from appliance.spec.tree import MAX_BYTES, to_plain
 from appliance.spec.yaml import read_yaml
 
+_STR = "tag:yaml.org,2002:str"
+_UNFOLDED = 10**9
+"""Characters of a line."""
+
+
+class _Blocks(SafeRepresenter):
+    """Text of several lines is a block, unless a character in it would not be seen there."""
+
+    def block(self, text: str) -> ScalarNode:
+        seen = all(line.replace("\t", "").isprintable() for line in text.split("\n"))
+        node: ScalarNode = self.represent_scalar(_STR, text, style="|" if "\n" in text and seen else None)
+        return node
+
+
+_Blocks.add_representer(str, _Blocks.block)
+
 
 def to_yaml(value: Any) -> str:
     """Block style, keys in the order given."""
+    return _dump(YAML(typ="safe", pure=True), value)
+
+
+def to_blocks(value: Any) -> str:
+    """As `to_yaml`, for a diff: each script is a block, no line is folded, so a changed line changes one line of it."""
     yaml = YAML(typ="safe", pure=True)
+    yaml.Representer = _Blocks
+    yaml.width = _UNFOLDED
+    return _dump(yaml, value)
+
+
+def _dump(yaml: YAML, value: Any) -> str:
     yaml.default_flow_style = False
     yaml.allow_unicode = True
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import secrets
 from collections.abc import Iterator, Mapping
@@ -49,7 +50,10 @@ def get(db: Connection, kind: str, name: str) -> Resource:
     """Raises NotFound."""
     if found := find(db, kind, name):
         return found
-    raise NotFound(f"no {kind} named {name!r}", hint=f"`appliance get {kind}s` lists what there is")
+    names = [row["name"] for row in db.execute("SELECT name FROM resources WHERE kind = ?", (kind,))]
+    near = difflib.get_close_matches(name, names, n=1)
+    meant = f"did you mean {near[0]!r}? " if near else ""
+    raise NotFound(f"no {kind} named {name!r}", hint=f"{meant}`appliance get {kind}s` lists what there is")
 
 
 def find(db: Connection, kind: str, name: str) -> Resource | None:
@@ -122,6 +126,11 @@ def renew(db: Connection, uid: str, *, source: str, now: float) -> None:
     db.execute(
         "INSERT INTO revisions SELECT uid, generation, spec, ?, ? FROM resources WHERE uid = ?", (source, now, uid)
     )
+
+
+def set_author(db: Connection, uid: str, generation: int, author: str) -> None:
+    """Who asked for that generation, where the source of its resource does not say."""
+    db.execute("UPDATE revisions SET source = ? WHERE uid = ? AND generation = ?", (author, uid, generation))
 
 
 def set_desired(db: Connection, uid: str, desired: str, *, now: float) -> None:

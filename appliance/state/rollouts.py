@@ -102,7 +102,18 @@ def set_phase(
 def held(rows: Sequence[Rollout]) -> list[Rollout]:
     """Of all rows, newest first: what serves or may come to serve, and what served before, where a rollback goes."""
     found = [row for row in rows if row.phase in OPEN or row.phase == "Serving"]
-    return found + [row for row in rows if row.phase == "Superseded" and row.ready is not None][:1]
+    earlier = before(rows)
+    return found if earlier is None or earlier in found else [*found, earlier]
+
+
+def before(rows: Sequence[Rollout]) -> Rollout | None:
+    """Of all rows, newest first: the last that was ready and was made of something else than what serves now.
+
+    Where nothing serves, than what was declared last. One that never had replicas has no pin, and is no way back.
+    """
+    now = next((row for row in rows if row.phase == "Serving"), next(iter(rows), None))
+    served = (row for row in rows if row.ready is not None and row.pin is not None)
+    return next((row for row in served if now and row.digest != now.digest), None)
 
 
 def remove(db: Connection, uid: str, generation: int) -> None:

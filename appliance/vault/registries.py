@@ -25,6 +25,8 @@ LONGEST_PASSWORD = 16_384
 HUB = "docker.io"
 _HUB_NAMES = frozenset({HUB, "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com", "hub.docker.com"})
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,253}[A-Za-z0-9])?|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?", re.ASCII)
+_PORTS = {"https": 443, "http": 80}
+"""Which an image's name does not carry."""
 _URL_HINT = "such as https://ghcr.io, https://index.docker.io/v1/ or gcr.io/my-project"
 
 
@@ -94,6 +96,8 @@ def place(url: str) -> tuple[str, str]:
     except ValueError:
         raise wrong from None
     server, path = parts.netloc.lower(), parts.path.strip("/")
+    if port == _PORTS.get(parts.scheme):
+        server = server.removesuffix(f":{port}")
     if parts.scheme not in ("http", "https") or port == 0 or not _HOST.fullmatch(server):
         raise wrong
     if parts.query or parts.fragment or len(url) > LONGEST_URL or not url.isprintable() or " " in url:

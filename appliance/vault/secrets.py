@@ -83,6 +83,18 @@ class Secrets:
         reference = REFERENCE.fullmatch(text)
         return self.reveal(reference["name"]) if reference else text
 
+    def resolve_line(self, text: str) -> str:
+        """The same for what is sent in a header. Raises UsageError where no client could: it would let nobody in."""
+        value = self.resolve(text)
+        if any(ord(sign) < 0x20 or ord(sign) == 0x7F for sign in value) or value != value.strip(" "):
+            what = f"the value of {text!r}" if REFERENCE.fullmatch(text) else "a key or password"
+            raise UsageError(
+                f"{what} cannot be sent in a header: it has a line break or another control character in it, or"
+                " begins or ends with a space",
+                hint="set it again without: `printf %s VALUE | appliance secret set NAME`",
+            )
+        return value
+
     def seal(self, text: str) -> bytes:
         """To be kept elsewhere; `unseal` gives it back."""
         return self._box.encrypt(text.encode())

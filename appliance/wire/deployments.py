@@ -2,6 +2,7 @@
 
 Beside what its controller writes, `Item.status` of a deployment has `rollout` (Rollout), `scale` (Scale or null),
 `asleep` (bool) and `held` (requests that wait now, or null); each of its `replicas` has `in_flight` (or null).
+Of one alone `missing` too: what its spec names and is not there, a sentence each with the next step.
 """
 
 from __future__ import annotations

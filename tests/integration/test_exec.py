@@ -41,6 +41,24 @@ async def test_it_is_read_while_it_runs_and_ends_with_its_reader(engine: Engine,
             await asyncio.sleep(0.1)
 
 
+async def test_what_it_has_begun_ends_with_it(engine: Engine, base_image: str) -> None:
+    made = await running(engine, spec(engine))
+    script = "sleep 4321 & echo $!; (sleep 4322 & echo $!); sleep 4323; echo"
+    async with asyncio.timeout(WITHIN_S):
+        async with engine.executing(made.id, ["sh", "-c", script]) as execution:
+            said = b""
+            async for piece in execution:
+                said += piece.data
+                if said.count(b"\n") == 2:
+                    break
+            pids = [int(word) for word in said.split()]
+            for pid in pids:
+                assert await _alive(engine, made.id, pid)
+        for pid in pids:
+            while await _alive(engine, made.id, pid):  # noqa: ASYNC110 - the engine tells nobody
+                await asyncio.sleep(0.1)
+
+
 async def test_what_cannot_be_run_is_said(engine: Engine, base_image: str) -> None:
     made = await running(engine, spec(engine))
     async with asyncio.timeout(WITHIN_S), engine.executing(made.id, ["no-such-command"]) as execution:

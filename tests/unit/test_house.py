@@ -8,8 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from appliance import house
-from appliance.errors import NoSpace
+from appliance import house, wire
+from appliance.engine.labels import Owner
+from appliance.engine.types import Container, EngineEvent, EngineInfo
+from appliance.errors import EngineDown, NoSpace, RouterError
+from appliance.router.table import Route, RouterStatus, Target
 from appliance.workflows.kept.steady import JUMP_S, SETTLED_S, Steady
 
 pytestmark = pytest.mark.anyio
@@ -60,3 +63,96 @@ async def test_runs_are_let_go_by_age_only_while_the_clock_is_steady(monkeypatch
     with pytest.raises(Enough):
         await house.House._tend_runs(cast(house.House, stand_in))
     assert told == [False, True, False, True]
+
+
+GONE, ENDED, RUNS, PAUSED = (letter * 64 for letter in "abcd")
+OURS = Owner("cafe0001", "deployment", "web", "uid-of-web", "1-0", 1, "digest")
+
+
+class FrontDoor:
+    """One route to four containers."""
+
+    def __init__(self) -> None:
+        self.down = False
+        self.lost_ones: list[str] = []
+        self.retold: list[str] = []
+        self.hinted: list[str] = []
+        self.watched = asyncio.Event()
+
+    async def start(self) -> None:
+        return None
+
+    async def watch(self) -> None:
+        self.watched.set()
+        await asyncio.Event().wait()
+
+    async def lost(self, target: str) -> None:
+        if self.down:
+            raise RouterError("HAProxy does not answer")
+        self.lost_ones.append(target)
+
+    async def status(self) -> RouterStatus:
+        targets = tuple(Target(one[:12], 4000) for one in (GONE, ENDED, RUNS, PAUSED))
+        return RouterStatus(True, 1, "2.6", (Route("/deployments/web", targets, True),), "")
+
+    async def set_binds(self, binds: list[str]) -> None:
+        raise EngineDown("whatever comes next")
+
+
+def living(door: FrontDoor) -> house.House:
+    async def connect() -> EngineInfo:
+        return cast(EngineInfo, None)
+
+    async def listed() -> list[Container]:
+        states = {ENDED: "exited", RUNS: "running", PAUSED: "paused"}
+        return [Container(one, "web", "i", "i", OURS.to_labels(), state) for one, state in states.items()]
+
+    async def ensure_network() -> str:
+        return "172.18.0.1"
+
+    engine = SimpleNamespace(connect=connect, list=listed, ensure_network=ensure_network)
+    parts: Any = SimpleNamespace(
+        engine=engine,
+        instance="cafe0001",
+        settings=SimpleNamespace(port=7070, url="http://127.0.0.1:7070"),
+        health={},
+        hint=lambda kind, uid: door.hinted.append(uid),
+    )
+    deployments: Any = SimpleNamespace(kind="deployment", retell=door.retold.append)
+    rest: Any = SimpleNamespace(kind="workflow", hint_all=lambda: None)
+    front: Any = door
+    return house.House(parts, rest, front, rest, deployments, rest, rest, rest, rest, rest)
+
+
+@pytest.mark.parametrize("down", [False, True])
+async def test_whoever_ends_takes_no_more_requests_before_any_pass(down: bool) -> None:
+    door = FrontDoor()
+    door.down = down
+    event = EngineEvent(at=1.0, action="die", container_id=ENDED, labels=OURS.to_labels())
+    await living(door)._on_event(event)
+    assert door.lost_ones == ([] if down else [ENDED[:12]])
+    assert (door.retold, door.hinted) == (["uid-of-web"], ["uid-of-web"])
+    stranger = Owner("beef0002", "deployment", "web", "u", "1-0", 1, "digest")
+    await living(door)._on_event(EngineEvent(1.0, "die", RUNS, stranger.to_labels()))
+    await living(door)._on_event(EngineEvent(1.0, "start", RUNS, stranger.to_labels()))
+    assert door.lost_ones in ([], [ENDED[:12]])
+
+
+async def test_whoever_ended_while_the_engine_was_away_takes_no_more_requests() -> None:
+    """Before anything else that the engine's answer brings about."""
+    door = FrontDoor()
+    with pytest.raises(EngineDown):
+        await living(door)._greet_engine()
+    assert door.lost_ones == [GONE[:12], ENDED[:12]]
+    assert door.retold == ["uid-of-web"]
+
+
+async def test_whoever_ended_before_the_front_door_started_takes_no_more_requests() -> None:
+    door = FrontDoor()
+    alive = living(door)
+    alive.parts.health["engine"] = wire.Part(name="engine", ok=True, message="")
+    task = asyncio.create_task(alive._keep_router())
+    async with asyncio.timeout(60):
+        await door.watched.wait()
+    task.cancel()
+    assert door.lost_ones == [GONE[:12], ENDED[:12]]

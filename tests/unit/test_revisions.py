@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from appliance import revisions
-from appliance.errors import Conflict, NotFound, UsageError
+from appliance.errors import Conflict, NotFound, SpecError, UsageError
 from appliance.spec.load import Loaded
 from appliance.spec.models import Deployment
 from appliance.state import resources, rollouts
@@ -103,13 +103,17 @@ def test_a_rollback_brings_back_the_very_image_and_keeps_the_scale(db: Database)
     assert row(db, 2).phase == "Serving", "until the other one is ready"
 
 
-def test_a_rollback_leads_to_what_served_not_to_what_failed(db: Database) -> None:
+def test_a_rollback_after_an_undoing_declares_what_serves_with_as_many_replicas(db: Database) -> None:
     serve(db, declare(db, document("one")), "sha:one")
-    serve(db, declare(db, document("two")), "sha:two")
-    bad = declare(db, document("bad"))
+    serve(db, declare(db, document("two", replicas=3)), "sha:two")
+    bad = declare(db, document("bad", replicas=1))
     rollouts.set_phase(db.read, bad.uid, 3, "Undone", now=4.0)
     found = revisions.roll_back(db.read, resources.get(db.read, "deployment", "web"), None, source="cli", now=5.0)
-    assert row(db, found.generation).copies == 1
+    back = row(db, found.generation)
+    assert (back.copies, back.digest, found.spec) == (2, row(db, 2).digest, document("two", replicas=3))
+    serve(db, back, "sha:two")
+    further = revisions.roll_back(db.read, found, None, source="cli", now=6.0)
+    assert row(db, further.generation).copies == 1, "once more goes further"
 
 
 def test_a_rollback_of_what_is_under_way_leads_to_what_serves(db: Database) -> None:
@@ -221,6 +225,32 @@ def test_the_difference_is_in_lines_image_and_models(db: Database) -> None:
         revisions.diff(db.read, web(db), 1, 7)
 
 
+def test_a_changed_line_of_a_script_is_one_changed_line(db: Database) -> None:
+    script, long = "set -e\n\techo start  \npython serve.py", " word" * 40
+    declare(db, document(env=[{"name": "A", "value": f"one{long}"}], command=["sh", "-c", script]))
+    faster = script.replace("serve.py", "serve.py --fast")
+    declare(db, document(env=[{"name": "A", "value": f"two{long}"}], command=["sh", "-c", faster]))
+    lines = revisions.diff(db.read, web(db), 1, 2).spec
+    changed = [line for line in lines[2:] if line[0] in "+-"]
+    assert changed == [
+        f"-  value: one{long}",
+        f"+  value: two{long}",
+        "-  python serve.py",
+        "+  python serve.py --fast",
+    ]
+
+
+@pytest.mark.parametrize("hidden", ["\r\n", "\x1b[2J\n", "\u2028\n", "\x85\n"])
+def test_a_character_that_is_not_seen_is_written_out(db: Database, hidden: str) -> None:
+    declare(db, document(env=[{"name": "A", "value": "a\n"}]))
+    declare(db, document(env=[{"name": "A", "value": f"a{hidden}"}]))
+    lines = revisions.diff(db.read, web(db), 1, 2).spec
+    added = [line for line in lines[2:] if line.startswith("+")]
+    assert len(added) == 1
+    assert added[0].isprintable()
+    assert "\\" in added[0]
+
+
 def test_only_so_many_revisions_are_kept_and_those_one_may_need(db: Database) -> None:
     serve(db, declare(db, document("served-long-ago")), "sha:0")
     for number in range(12):
@@ -277,3 +307,81 @@ def test_a_preview_tells_what_is_missing(db: Database) -> None:
     assert secret == "no secret named 'KEY'; `appliance secret set KEY` asks for the value"
     assert model.startswith("no model 'net'")
     assert told(db, needs).sentences[-1] == f"missing: {model}"
+
+
+def back(db: Database) -> Rollout:
+    found = revisions.roll_back(db.read, resources.get(db.read, "deployment", "web"), None, source="cli", now=5.0)
+    return row(db, found.generation)
+
+
+def every(db: Database) -> list[Rollout]:
+    return list(rollouts.every(db.read, resources.get(db.read, "deployment", "web").uid))
+
+
+def test_where_a_rollback_leads_is_held_after_a_scale_too(db: Database) -> None:
+    serve(db, declare(db, document("one")), "sha:one")
+    serve(db, declare(db, document("two")), "sha:two")
+    revisions.scale(db.read, resources.get(db.read, "deployment", "web"), 3, source="cli", now=4.0)
+    serve(db, row(db, 3), "sha:two")
+    assert [one.generation for one in rollouts.held(every(db))] == [3, 1]
+    assert back(db).copies == 1
+
+
+def test_a_rollback_of_what_is_stopped_leads_to_the_one_before_it(db: Database) -> None:
+    serve(db, declare(db, document("one")), "sha:one")
+    serve(db, second := declare(db, document("two")), "sha:two")
+    rollouts.set_phase(db.read, second.uid, 2, "Waiting", now=4.0)
+    rollouts.rest(db.read, second.uid, 2)
+    assert back(db).copies == 1
+
+
+def test_a_rollback_leads_to_nothing_that_was_switched_off(db: Database) -> None:
+    serve(db, declare(db, document("one")), "sha:one")
+    serve(db, declare(db, document("one", enabled=False)), "sha:one")
+    off = declare(db, document("never", enabled=False))
+    rollouts.set_phase(db.read, off.uid, 3, "Serving", now=3.0)
+    serve(db, declare(db, document("two")), "sha:two")
+    assert back(db).copies == 1
+    assert "enabled" not in resources.get(db.read, "deployment", "web").spec
+
+
+def test_a_rollback_keeps_who_may_call(db: Database) -> None:
+    def asking(image: str, **more: Any) -> dict[str, Any]:
+        inside = {"machineType": "C4", "replicas": 1, "ports": [80]}
+        return {"apiVersion": "v1", "image": image, "resources": inside, **more}
+
+    serve(db, declare(db, asking("one", endpoint={"rate": "100/10s"})), "sha:one")
+    serve(db, declare(db, asking("two", endpoint={"keys": ["secret:NEW"]})), "sha:two")
+    assert back(db).copies == 1
+    spec = resources.get(db.read, "deployment", "web").spec
+    assert spec["endpoint"] == {"rate": "100/10s", "keys": ["secret:NEW"]}
+    serve(db, row(db, 3), "sha:one")
+    serve(db, declare(db, asking("three", basicAuthKey="secret:PASS")), "sha:three")
+    assert back(db).copies == 3
+    spec = resources.get(db.read, "deployment", "web").spec
+    assert spec["endpoint"] == {"rate": "100/10s"}
+    assert (spec["image"], spec["basicAuthKey"]) == ("one", "secret:PASS")
+    rollouts.set_phase(db.read, row(db, 5).uid, 5, "Superseded", now=6.0)
+    serve(db, declare(db, asking("four")), "sha:four")
+    assert back(db).copies == 4
+    assert "basicAuthKey" not in resources.get(db.read, "deployment", "web").spec
+
+
+def test_a_rollback_that_could_not_ask_for_the_password_of_now_is_refused(db: Database) -> None:
+    serve(db, declare(db, document("one")), "sha:one")
+    inside = {"machineType": "C4", "replicas": 1, "ports": [80]}
+    two = {"apiVersion": "v1", "image": "two", "resources": inside, "basicAuthKey": "secret:PASS"}
+    serve(db, declare(db, two), "sha:two")
+    with pytest.raises(SpecError, match="basicAuthKey"):
+        back(db)
+    assert resources.get(db.read, "deployment", "web").generation == 2
+
+
+def test_what_an_earlier_version_made_without_its_content_is_not_gone_on_with(db: Database) -> None:
+    inside = {"machineType": "C4", "replicas": 1, "ports": [80]}
+    kept = [{"type": "volume", "name": "kept"}]
+    asked = {"apiVersion": "v1", "image": "one", "resources": inside, "integrations": kept}
+    serve(db, first := declare(db, asked), "sha:one")
+    second = declare(db, {**asked, "resources": {**inside, "replicas": 3}})
+    assert second.digest != first.digest
+    assert second.pin is None

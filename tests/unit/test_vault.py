@@ -66,3 +66,22 @@ def test_another_key_is_told_apart_from_no_secret(secrets: Secrets, db: Database
     (tmp_path / "secret.key").unlink()
     with pytest.raises(ApplianceError, match="cannot be opened with the key"):
         Secrets(db, tmp_path / "secret.key", clock).reveal("A")
+
+
+@pytest.mark.parametrize("value", ["hunter22\n", "hunter\t22", "\x7fhunter22", " hunter22", "hunter22 "])
+def test_what_no_header_can_carry_is_refused_for_one(secrets: Secrets, value: str) -> None:
+    secrets.set("TOKEN", value)
+    assert secrets.resolve("secret:TOKEN") == value
+    with pytest.raises(UsageError, match=r"'secret:TOKEN' cannot be sent in a header") as refused:
+        secrets.resolve_line("secret:TOKEN")
+    assert "hunter" not in str(refused.value)
+    with pytest.raises(UsageError) as refused:
+        secrets.resolve_line(value)
+    assert "hunter" not in str(refused.value), "a key that stands in a spec is told to nobody either"
+
+
+def test_what_a_header_can_carry_is_resolved(secrets: Secrets) -> None:
+    secrets.set("TOKEN", "two wörds")
+    assert secrets.resolve_line("secret:TOKEN") == "two wörds"
+    with pytest.raises(NotFound):
+        secrets.resolve_line("secret:NOPE")

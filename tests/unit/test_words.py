@@ -43,6 +43,21 @@ def test_a_rollout_is_told(found: dict[str, Any], told: str) -> None:
     assert words.rollout({"rollout": found}, NOW) == told
 
 
+@pytest.mark.parametrize(
+    ("phase", "ready", "told", "doubts"),
+    [
+        ("Superseded", NOW, "why", ""),
+        ("Superseded", None, "never served; why", "generation 5 never served"),
+        ("Undone", None, "why", "generation 5 was undone: why"),
+        ("Undone", NOW, "why", "generation 5 was undone: why"),
+        ("Serving", NOW, "why", ""),
+    ],
+)
+def test_of_a_revision_is_told_whether_it_is_a_way_back(phase: str, ready: float, told: str, doubts: str) -> None:
+    row = {"generation": 5, "phase": phase, "ready": ready, "message": "why\nlast words"}
+    assert (words.revision(row), words.doubts(row)) == (told, doubts)
+
+
 def test_of_nothing_nothing_is_told() -> None:
     """A daemon that looks for the first time has written no status yet."""
     assert words.rollout({}, NOW) == words.asleep({}, NOW) == words.scale({}, NOW) == words.held({}) == ""

@@ -40,6 +40,8 @@ def routes(parts: Parts) -> list[Route]:
             raise Conflict(f"deployment {before.name!r} is being deleted", hint="wait until it is gone")
         with parts.db.write() as db:
             after = make(db, before)
+            if after.generation != before.generation:
+                resources.set_author(db, after.uid, after.generation, requests.author(request))
         if after.generation != before.generation:
             parts.hint(revisions.KIND, after.uid)
         return await answer(after, 202)
@@ -89,6 +91,7 @@ def routes(parts: Parts) -> list[Route]:
         asked = await requests.body(request, wire.ExecRequest)
         if not asked["argv"] or not asked["argv"][0]:
             raise UsageError("argv is empty", where=request.url.path, hint="the command and its arguments, as a list")
+        commands.check(asked["argv"], request.url.path)
         container = commands.container_of(find(request), asked.get("replica", ""))
         return await LinesResponse.begin(commands.running(parts.engine, container, asked["argv"]), parts.stopping)
 

@@ -39,6 +39,9 @@ def routes(parts: Parts) -> list[Route]:
         items = [views.item(row, front_door=url, problems=wrong, full=full, now=now) for row in rows]
         if rows and rows[0].kind == "deployment":
             await deployments.tell(parts, rows, items)
+            if full:
+                for row, item in zip(rows, items, strict=True):
+                    item["status"]["missing"] = deployments.missing(parts.db.read, row)
         return items
 
     async def document(resource: resources.Resource, *, full: bool = False) -> wire.Item:
@@ -81,13 +84,16 @@ def routes(parts: Parts) -> list[Route]:
         dry_run = asked.get("dry_run", False)
         plans = _plans(parts, loaded) if dry_run else {}
         applied = apply.apply(parts.db, loaded, source="cli", now=parts.clock(), dry_run=dry_run)
+        if not dry_run:
+            _sign(parts, applied, requests.author(request))
+        warned = {} if dry_run else _warnings(parts, loaded)
         idle_ones = await idle.warnings(parts.db.read, loaded, parts.secrets.resolve, source="cli")
         for row in applied:
             if row.change != "unchanged" and not dry_run:
                 parts.hint(row.kind, row.uid)
         items = []
         for row in applied:
-            told = idle_ones.get(row.name, []) if row.kind == "workflow" else []
+            told = idle_ones.get(row.name, []) if row.kind == "workflow" else warned.get((row.kind, row.name), [])
             change = wire.Change(kind=row.kind, name=row.name, change=row.change, warnings=[*row.warnings, *told])  # type: ignore[typeddict-item]
             if (plan := plans.get((row.kind, row.name))) is not None:
                 change["plan"] = plan
@@ -107,6 +113,23 @@ def _plans(parts: Parts, loaded: Sequence[Loaded]) -> dict[tuple[str, str], list
     """By kind and name: what would become of the replicas of each deployment."""
     found = [spec for spec in loaded if spec.kind == revisions.KIND]
     return {(spec.kind, spec.name): list(revisions.preview(parts.db.read, spec).sentences) for spec in found}
+
+
+def _sign(parts: Parts, applied: Sequence[apply.Applied], author: str) -> None:
+    """In the history of a deployment each revision tells who asked for it."""
+    changed = [row for row in applied if row.kind == revisions.KIND and row.change != "unchanged"]
+    if not changed:
+        return
+    with parts.db.write() as db:
+        for row in changed:
+            found = resources.get(db, row.kind, row.name)
+            resources.set_author(db, found.uid, found.generation, author)
+
+
+def _warnings(parts: Parts, loaded: Sequence[Loaded]) -> dict[tuple[str, str], list[str]]:
+    """By kind and name, of each deployment that was applied; a dry run tells them in its plan."""
+    found = [spec for spec in loaded if spec.kind == revisions.KIND]
+    return {(spec.kind, spec.name): deployments.warnings(parts.db.read, spec) for spec in found}
 
 
 async def _delete(parts: Parts, resource: resources.Resource, confirm: str) -> None:

@@ -86,8 +86,8 @@ async def deploy(rooms: Rooms, run: Run, job: Job, action: DeployAction, given: 
 
 
 def is_ready(found: Resource, generation: int) -> bool:
-    """As a whole; or nothing of it has to run."""
-    return int(found.status.get("generation_ready", 0)) == generation and found.phase in ("Ready", "Disabled")
+    """As a whole; or nothing of it has to run, at all or until somebody asks."""
+    return int(found.status.get("generation_ready", 0)) == generation and found.phase in ("Ready", "Asleep", "Disabled")
 
 
 def endpoint(action: DeployAction) -> str:

@@ -10,11 +10,13 @@ import pytest
 
 from appliance.router import process
 from appliance.router.router import Router
+from appliance.router.sync import Observed
 from appliance.router.table import Hold, Route, Target
 from tests.integration.router.door import DEADLINE_S, NEEDS, Answer, Backend, Door, X, get, load, until, watched, word
 from tests.support.ports import free_port
 
 pytestmark = NEEDS
+Y = "/deployments/y"
 
 
 def held(*backends: Backend, seconds: float = DEADLINE_S, most: int = 100, prefix: str = X) -> Route:
@@ -128,6 +130,46 @@ async def test_a_route_without_hold_is_the_daemons_and_a_hold_can_be_taken_back(
     assert (await router.meters())[X].held == 0
 
 
+@pytest.mark.parametrize("end", ["dropped", "without hold", "dropped and made again"])
+async def test_a_held_request_is_never_answered_by_another_route(door: Door, router: Router, end: str) -> None:
+    await door.daemon()
+    await router.set_route(held())
+    other = await door.backend("other")
+    async with asking(door, router, 4) as tasks:
+        if end == "without hold":
+            await router.set_route(Route(X, (), strip=True))
+        else:
+            await router.drop_route(X)
+        await router.set_route(held(other, prefix=Y))
+        if end == "dropped and made again":
+            await router.set_route(held())
+        found = await answers(tasks)
+    assert {(answer.status, answer.headers["retry-after"]) for answer in found} == {(503, "2")}
+    assert b'"code": "interrupted"' in found[0].body
+    assert other.requests == 0
+    assert word(await get(door.port, Y)) == "other"
+
+
+async def test_a_slot_in_which_requests_are_held_is_not_given_out(
+    door: Door, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it has no server and no path leads to it."""
+
+    async def nothing() -> Observed:
+        return Observed()
+
+    await router.set_route(held())
+    slot = router._table.slots[X]
+    async with asking(door, router, 2):
+        monkeypatch.setattr(router._haproxy, "observe", nothing)
+        assert await router._occupied() == {slot}
+    await until(lambda: _is_free(router))
+
+
+async def _is_free(router: Router) -> bool:
+    return not await router._occupied()
+
+
 async def test_a_swap_under_load_loses_nothing(door: Door, router: Router) -> None:
     """The route is emptied, the old server drains, another comes: five times."""
     current = await door.backend("r0")
@@ -211,6 +253,7 @@ async def test_without_lua_nothing_is_held_and_the_status_says_so(door: Door, mo
     backend = await door.backend("a")
     await router.set_route(held(backend))
     assert word(await get(door.port, X)) == "a"
+    await door.daemon()
     await router.set_route(held())
-    assert (await get(door.port, X)).status == 503
+    assert word(await get(door.port, X)) == "daemon", "its waiting page"
     assert "no Lua" in (await router.status()).message

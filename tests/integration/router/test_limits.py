@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import shutil
 from dataclasses import replace
 from hashlib import sha256
 
@@ -11,7 +12,7 @@ import pytest
 
 from appliance.router.router import Router
 from appliance.router.table import Access, Limits, Route, Target
-from tests.integration.router.door import NEEDS, A, Answer, Client, Door, X, get, parse_head, route, word
+from tests.integration.router.door import DEADLINE_S, NEEDS, A, Answer, Client, Door, X, get, parse_head, route, word
 
 pytestmark = NEEDS
 Y = "/deployments/y"
@@ -87,6 +88,29 @@ async def test_a_large_body_is_refused_before_it_is_sent(door: Door, router: Rou
     assert (answer.status, code(answer)) == (411, "length_required")
     assert (await get(door.port, X)).status == 200
     assert backend.requests == 2
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no program that speaks HTTP/2")
+async def test_over_http2_a_request_without_a_body_needs_no_length(door: Door, router: Router) -> None:
+    backend = await door.backend("x")
+    await router.set_route(replace(route(X, backend), limits=Limits(body=1000)))
+
+    async def curl(*arguments: str, body: bytes = b"") -> str:
+        argv = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_version} %{http_code}", "--http2-prior-knowledge"]
+        pipe = asyncio.subprocess.PIPE
+        url = f"http://127.0.0.1:{door.port}{X}/count"
+        child = await asyncio.create_subprocess_exec(*argv, *arguments, url, stdin=pipe, stdout=pipe)
+        async with asyncio.timeout(DEADLINE_S):
+            return (await child.communicate(body))[0].decode()
+
+    for method in ("GET", "DELETE", "POST"):
+        assert await curl("-X", method) == "2 200"
+    assert await curl("--data-binary", "abc") == "2 200"
+    served = backend.requests
+    for method in ("GET", "DELETE", "PUT"):
+        refused = await curl("-T", "-", "-X", method, body=b"b" * 100)
+        assert refused in ("2 411", "0 000"), "a body of unknown length, which may be cut off before it has heard why"
+    assert backend.requests == served
 
 
 @pytest.mark.parametrize("window", [10.0, 60.0])

@@ -25,7 +25,7 @@ from tests.integration.router.door import DEADLINE_S, NEEDS, Backend, Door, X, g
 
 pytestmark = NEEDS
 
-SPEC = {"image": "i", "port": 80, "resources": {"instanceType": "C4", "scaleToZero": {"after": 1}}}
+SPEC: dict[str, Any] = {"image": "i", "port": 80, "resources": {"instanceType": "C4", "scaleToZero": {"after": 1}}}
 
 
 class Sleeper:
@@ -129,6 +129,28 @@ async def test_it_falls_asleep_and_the_first_requests_wake_it(door: Door, router
     traffic = await sleeper.telemetry.traffic(X, since=now - 120, until=now + 1)
     assert (traffic.requests, traffic.errors, traffic.held, traffic.targets) == (6, 0, 5, {"a": (6, 0)})
     assert traffic.longest_held_s > 0
+
+
+async def test_a_request_in_a_haproxy_that_was_replaced_keeps_it_awake(
+    door: Door, router: Router, sleeper: Sleeper
+) -> None:
+    backend = await door.backend("a")
+    await router.set_route(route(backend))
+    asking = asyncio.create_task(get(door.port, f"{X}/slow"))
+    async with asyncio.timeout(DEADLINE_S):
+        await backend.arrived.wait()
+    await router.set_binds([f"127.0.0.93:{door.port}"])
+    until_s = time.monotonic() + 4 * SPEC["resources"]["scaleToZero"]["after"]
+    while time.monotonic() < until_s:
+        assert not sleeper.asleep
+        await asyncio.sleep(0.05)
+    backend.release.set()
+    assert word(await asking) == "a"
+
+    async def sleeps() -> bool:
+        return sleeper.asleep
+
+    await until(sleeps)
 
 
 async def _held(router: Router, number: int) -> bool:

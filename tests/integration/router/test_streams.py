@@ -17,10 +17,12 @@ from tests.integration.router.door import (
     DEADLINE_S,
     NEEDS,
     A,
+    Client,
     Door,
     X,
     parse_head,
     route,
+    until,
 )
 
 pytestmark = NEEDS
@@ -105,3 +107,23 @@ async def test_a_client_that_goes_away_is_told_to_the_server(door: Door, router:
         await writer.wait_closed()
         async with asyncio.timeout(DEADLINE_S):
             await gone.wait()
+
+
+async def test_a_stream_of_a_haproxy_that_was_replaced_is_in_flight(door: Door, router: Router) -> None:
+    """Else its deployment would go to sleep in the middle of it."""
+    backend = await door.backend("x")
+    await router.set_route(route(X, backend))
+    client = Client(door.port)
+    pending = asyncio.create_task(client.ask(f"{X}/slow"))
+    async with asyncio.timeout(DEADLINE_S):
+        await backend.arrived.wait()
+    await router.set_binds([f"127.0.0.92:{door.port}"])
+    assert (await router.meters())[X].servers["x"].in_flight == 1
+    backend.release.set()
+    assert (await pending).status == 200
+    await client.close()
+    await until(lambda: _rests(router))
+
+
+async def _rests(router: Router) -> bool:
+    return (await router.meters())[X].servers["x"].in_flight == 0

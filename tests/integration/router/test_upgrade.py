@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from appliance.router import process, saved
+from appliance.router.router import Router
 from appliance.router.table import Hold, Route, Target
-from tests.integration.router.door import DEADLINE_S, NEEDS, Backend, Client, Door, X, get, load, until
+from tests.integration.router.door import DEADLINE_S, NEEDS, Backend, Client, Door, X, get, load, until, watched, word
 
 pytestmark = NEEDS
 WRITTEN = Path(__file__).parent / "data" / "haproxy-0.4.cfg"
@@ -72,3 +74,31 @@ async def test_an_upgrade_of_an_idle_door_serves_at_once(door: Door) -> None:
     assert (door.directory / "router").stat().st_mode & 0o777 == 0o711, "HAProxy's account reaches the daemon's sockets"
     for path in (door.directory / "router").iterdir():
         assert path.is_socket() or path.stat().st_mode & 0o007 == 0 or path.name == "haproxy.pid", path
+
+
+async def test_a_new_version_waits_for_those_who_are_held(door: Door, router: Router) -> None:
+    """What is declared meanwhile is told to the one that holds them."""
+    held = Route(X, (), strip=True, hold=Hold(DEADLINE_S, 10))
+    await router.set_route(held)
+    pid = (await router.status()).pid
+    asking = asyncio.create_task(get(door.port, f"{X}/p"))
+    await until(lambda: _holds(router, 1))
+    backend = await door.backend("r1")
+    later = door.router()
+    later._connections = 100  # another fixed part, as a new version has
+    async with watched(later):
+        await later.start()
+        assert (await later.status()).pid == pid
+        await later.set_route(replace(held, targets=(Target("r1", backend.port),)))
+        async with asyncio.timeout(DEADLINE_S):
+            assert word(await asking) == "r1"
+        await until(lambda: _another(later, pid))
+    assert word(await get(door.port, f"{X}/p")) == "r1"
+
+
+async def _holds(router: Router, number: int) -> bool:
+    return (await router.meters())[X].held == number
+
+
+async def _another(router: Router, pid: int | None) -> bool:
+    return (await router.status()).pid not in (None, pid)

@@ -334,6 +334,9 @@ def test_a_command_is_run_in_a_replica_that_is_ready(
         list(client.execute("web", ["ls"], replica="1-2"))
     with pytest.raises(UsageError, match="argv is empty"):
         list(client.execute("web", []))
+    for argv in (["echo", "é" * 60_000], ["echo", *["x" * 90_000] * 12]):
+        with pytest.raises(UsageError, match="too long"):
+            list(client.execute("web", argv))
     assert served.engine.asked == []
 
 
@@ -364,3 +367,144 @@ def test_nothing_runs_and_nothing_is_known(served: Served, client: Client) -> No
         "rollout": None, "scale": None, "asleep": False, "held": None, "replicas": [],
     }  # fmt: skip
     assert json.loads(json.dumps(client.get("deployments", "web")))["status"]["rollout"]["serving"] is None
+
+
+def test_an_apply_tells_what_is_missing(
+    served: Served, client: Client, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """It is declared all the same: what is missing may come later."""
+    file = tmp_path / "web.yaml"
+    file.write_text(WEB.format(image="one") + "containerRegistry: hubb\nenv: [{name: T, value: 'secret:NONE'}]\n")
+    for change in ("created", "unchanged"):
+        assert main(["apply", "-f", str(file)]) == 0
+        shown = capsys.readouterr()
+        assert change in shown.out
+        assert "warning: no registry named 'hubb'; `appliance registry add hubb` asks for its login" in shown.err
+        assert "warning: no secret named 'NONE'" in shown.err
+    assert main(["deployment", "show", "web"]) == 0
+    assert "missing   no registry named 'hubb'" in capsys.readouterr().out
+    (listed,) = client.items("deployments")
+    assert "missing" not in listed["status"], "only of one"
+    file.write_text(WEB.format(image="one"))
+    assert main(["apply", "-f", str(file)]) == 0
+    assert "warning" not in capsys.readouterr().err
+    assert main(["deployment", "show", "web"]) == 0
+    assert "missing" not in capsys.readouterr().out
+
+
+def test_to_apply_what_was_undone_once_more_tells_so(
+    served: Served, client: Client, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    declared(served, client, "one")
+    file = tmp_path / "web.yaml"
+    file.write_text(WEB.format(image="bad"))
+    assert main(["apply", "-f", str(file)]) == 0
+    assert "undone" not in capsys.readouterr().err
+
+    def undo(db: Any) -> None:
+        uid = resources.get(db, "deployment", "web").uid
+        rollouts.set_phase(db, uid, 2, "Undone", now=3.0, message="it crashed\nlast words")
+
+    served.change(undo)
+    assert main(["apply", "-f", str(file)]) == 0
+    shown = capsys.readouterr()
+    assert "unchanged" in shown.out
+    (line,) = shown.err.splitlines()
+    assert line == (
+        "warning: generation 2 was undone: it crashed; generation 1 serves; "
+        "`appliance deployment restart web` tries it once more"
+    )
+    served.change(lambda db: rollouts.set_phase(db, resources.get(db, "deployment", "web").uid, 1, "Waiting", now=4.0))
+    (change,) = client.apply(WEB.format(image="bad"), "web.yaml")
+    assert "serves" not in change["warnings"][0]
+
+
+def test_a_revision_that_never_served_is_told_from_one_that_did(
+    served: Served, client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    declared(served, client, "one")
+    for image in ("wrong", "crashes", "two"):
+        client.apply(WEB.format(image=image), "web.yaml")
+
+    def over(db: Any) -> None:
+        uid = resources.get(db, "deployment", "web").uid
+        rollouts.set_phase(db, uid, 1, "Superseded", now=3.0, message="by generation 4")
+        rollouts.set_phase(db, uid, 2, "Superseded", now=3.0, message="by generation 3")
+        rollouts.set_phase(db, uid, 3, "Undone", now=3.0, message="it crashed\nlast words")
+        rollouts.set_pin(db, uid, 1, {"image": "sha256:1"}, began=1.0)
+        rollouts.set_pin(db, uid, 3, {"image": "sha256:3"}, began=1.0)
+
+    served.change(over)
+    assert main(["deployment", "history", "web"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].endswith("  by generation 4"), "it served"
+    assert lines[-2].endswith("  never served; by generation 3")
+    assert main(["deployment", "rollback", "web", "--to", "3"]) == 0
+    told = capsys.readouterr().err
+    assert "warning: generation 3 was undone: it crashed\n" in told
+    assert "generation 5 brings back generation 3" in told
+    assert main(["deployment", "rollback", "web", "--to", "1"]) == 0
+    assert "warning" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["0", "-2", "x", "1.5", ""])
+def test_a_number_of_revisions_or_lines_is_from_one_on(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["deployment", "history", "web"], ["notebook", "history", "nb"], ["logs", "deployment/web"]):
+        with pytest.raises(SystemExit) as refused:
+            main([*command, "-n", given])
+        assert refused.value.code == 2
+        assert "is not a number from 1 on" in capsys.readouterr().err
+
+
+def test_a_mistyped_name_is_not_found_with_a_guess(
+    served: Served, client: Client, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def none(_: Any) -> list[Any]:
+        return []
+
+    monkeypatch.setattr(served.house.parts.telemetry, "logs", none)
+    declared(served, client, "one")
+    for command in (["deployment", "show", "wbe"], ["logs", "deployment/wbe"], ["logs", "-n", "3", "deployment/wbe"]):
+        assert main(command) == 3
+        assert "did you mean 'web'?" in capsys.readouterr().err
+    assert main(["logs", "deployment/web"]) == 0, "it has not said anything yet"
+    assert main(["logs", "deployment/nothing-alike"]) == 3
+    assert "did you mean" not in capsys.readouterr().err
+    assert main(["logs", "web"]) == 2
+    assert "did you mean deployment/web?" in capsys.readouterr().err
+    for kind in ("secret/web", "nothing", "nothing/web"):
+        assert main(["logs", kind]) == 2
+        assert "KIND/NAME with a kind of notebook, run, deployment" in capsys.readouterr().err
+    with monkeypatch.context() as patched:
+        patched.setattr(render, "client", lambda: Client(socket=Path("/nowhere/socket")))
+        assert main(["logs", "web"]) == 2, "a mistake is told without a daemon too"
+        assert "KIND/NAME" in capsys.readouterr().err
+    assert main(["get", "deploymnt"]) == 2
+    assert "did you mean deployments?" in capsys.readouterr().err
+
+
+def test_the_history_tells_who_asked_for_each_revision(
+    served: Served, client: Client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """In the same words, whatever was asked; what a file declares stays its own."""
+    monkeypatch.setenv("SUDO_USER", "ada")
+    file = tmp_path / "web.yaml"
+    file.write_text(WEB.format(image="one"))
+    declared(served, client, "one")
+    assert main(["deployment", "scale", "web", "3"]) == 0
+    assert main(["deployment", "restart", "web"]) == 0
+    monkeypatch.setenv("SUDO_USER", "bob")
+    assert main(["apply", "-f", str(file)]) == 0
+    assert main(["apply", "-f", str(file), "--dry-run"]) == 0
+    served.change(lambda db: resources.set_source(db, resources.get(db, "deployment", "web").uid, "file:web.yaml"))
+
+    def without_models(db: Any) -> None:
+        rollouts.set_pin(db, resources.get(db, "deployment", "web").uid, 1, {"image": "sha256:one"}, began=1.0)
+
+    served.change(without_models)
+    assert main(["deployment", "rollback", "web", "--to", "1"]) == 0
+    told = [(row["cause"], row["source"]) for row in client.revisions("web")]
+    assert told == [
+        ("rolled back", "bob"), ("applied", "bob"), ("restarted", "ada"), ("scaled", "ada"), ("applied", "ada"),
+    ]  # fmt: skip
+    assert client.get("deployments", "web")["source"] == "file:web.yaml"

@@ -46,12 +46,16 @@ class Fetching:
         self.gone = False
         self.ensured: list[str] = []
         self.kept: list[set[str]] = []
+        self.looked_up_anew = 0
 
     def peek(self, deployment: Resource, spec: Deployment) -> Prepared:
         return self.prepared
 
     async def ensure(self, deployment: Resource, spec: Deployment) -> None:
         self.ensured.append(deployment.name)
+
+    def anew(self, uid: str) -> None:
+        self.looked_up_anew += 1
 
     async def mounts(self, deployment: Resource, content: Mapping[str, Any]) -> list[Mount]:
         if self.gone and content:
@@ -123,6 +127,7 @@ class House:
             hint=lambda kind, key: None,
             no_room=lambda: self.no_room,
             machine=machine,
+            counter=self.clock,
             **parts,
         )
 

@@ -492,3 +492,27 @@ async def eventually(look: Callable[[], bool]) -> None:
     async with asyncio.timeout(60):
         while not look():  # noqa: ASYNC110 -- nothing tells of it
             await asyncio.sleep(0.005)
+
+
+async def test_what_is_gone_since_is_looked_for_again(room: Room) -> None:
+    asked = spec(WEIGHTS)
+    found = await room.ready(asked)
+    room.store.destroy(found.pin[WEIGHTS.path]["volume"])
+    room.content.anew(room.row.uid)
+    assert room.content.peek(room.row, asked).state == "unknown"
+    found = await room.ready(asked)
+    assert (room.folder(found, WEIGHTS.path) / "file").read_text() == "x"
+
+
+async def test_another_revision_has_the_version_that_is_the_newest_then(room: Room, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a").write_text("first")
+    room.datasets.create("corpus")
+    await room.datasets.put("corpus", source)
+    asked = spec(Integration(type="dataset", name="corpus", path="/data", ref="corpus"))
+    await room.ready(asked)
+    (source / "a").write_text("second")
+    newer = await room.datasets.put("corpus", source)
+    room.declare({"image": "two"})
+    assert volumes.versions_of((await room.ready(asked)).pin) == [(newer.dataset, newer.version)]

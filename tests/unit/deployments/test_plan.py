@@ -445,8 +445,12 @@ def test_a_swap_that_fails_goes_back_and_there_too_one_waits_for_the_other() -> 
 def test_a_revision_is_undone_when_it_is_late_or_loops_or_has_no_image() -> None:
     late = facts(B, A0, A1, BAD_B, stable=A, back=True, since=NOW - 301)
     assert "not ready after 300 s" in decide(late, NOW).undo
-    assert not decide(replace(late, looking=NOW - 1), NOW).undo, "no probe has spoken yet"
-    assert decide(replace(late, looking=NOW - 1), NOW).wake == NOW + 9
+    assert not decide(replace(late, looking=NOW - 1), NOW).undo, "the machine may have been off"
+    assert decide(replace(late, looking=NOW - 1), NOW).wake == NOW + 299
+    swap = replace(late, looking=NOW - 1, swap=True, replicas=(BAD_B,))
+    assert not decide(swap, NOW).undo, "no probe has spoken yet"
+    assert decide(swap, NOW).wake == NOW + 9
+    assert decide(swap, NOW + 10).undo, "who waits has waited on"
     assert not decide(replace(late, back=False), NOW).undo
     assert not decide(replace(late, blocked=FULL), NOW).undo
     looping = ended(B, 0, restarts=LOOP, streak=LOOP - 1)

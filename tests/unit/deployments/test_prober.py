@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -116,6 +117,23 @@ async def test_http_failures_say_why(status: str, words: str) -> None:
         assert not health.ready
 
 
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_port_where_nobody_listens_is_told_as_such(reset: bool) -> None:
+    """The engine's proxy accepts there, and breaks off."""
+
+    async def breaking(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if reset:
+            writer.transport.abort()
+        writer.close()
+
+    probes = Probes(readiness=Probe(path="/healthz", period_s=0.05))
+    async with server(breaking) as port, watching(probes, port) as prober:
+        await until(prober, "said")
+        health = prober.health("c1")
+        assert health is not None
+        assert health.said == f"GET /healthz: nothing answers on port {PORT} of the container"
+
+
 async def test_a_slow_answer_is_a_failure() -> None:
     probes = Probes(readiness=Probe(path="/", period_s=0.05, timeout_s=0.1))
     async with server(silent) as port, watching(probes, port) as prober:
@@ -182,3 +200,48 @@ async def test_a_port_that_is_not_published_is_told() -> None:
         health = prober.health("c1")
         assert health is not None
         assert health.said == "port 80 is not published"
+
+
+async def test_a_clock_that_is_set_changes_no_probe() -> None:
+    """Neither back, which would stop them for so long, nor ahead, which would use up the patience of startup."""
+    asked = asyncio.Semaphore(0)
+
+    class Counting(FakeEngine):
+        async def exec(self, *args: Any, **more: Any) -> tuple[int, bytes]:
+            asked.release()
+            return await super().exec(*args, **more)
+
+    ahead = 0.0
+    probe = Probe(command=("true",), period_s=0.02, failure_threshold=15_000)  # five minutes of patience
+    probes = Probes(readiness=probe, startup=probe, liveness=probe)
+    engine = Counting(code=1)
+    prober = Prober(cast(Engine, engine), lambda: time.time() + ahead, lambda uid: None)
+    prober.watch("uid", container(None), probes, PORT, was_ready=False)
+    try:
+        async with asyncio.timeout(60):
+            for jump in (3600.0, -3600.0):
+                ahead = jump
+                for _ in range(3):
+                    await asked.acquire()
+        health = prober.health("c1")
+        assert health is not None
+        assert (health.sick, health.started) == ("", False)
+        engine.code = 0
+        await until(prober, "ready")
+        ahead = -7200.0
+        async with asyncio.timeout(60):
+            for _ in range(asked._value + 3):
+                await asked.acquire()
+    finally:
+        await prober.close()
+
+
+async def test_how_old_a_container_is_counts_and_is_never_less_than_nothing() -> None:
+    prober = Prober(cast(Engine, FakeEngine()), lambda: 1000.0, lambda uid: None, counter=lambda: 50.0)
+    probes = Probes(readiness=Probe(command=("true",), period_s=1))
+    try:
+        for number, (started, began) in enumerate([(970.0, 20.0), (5000.0, 50.0), (None, 50.0)]):
+            one = replace(container(None), id=f"c{number}", started=started)
+            assert prober.watch("uid", one, probes, PORT, was_ready=False).began == began
+    finally:
+        await prober.close()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
 from appliance import revisions
+from appliance.deployments.content import Prepared
+from appliance.errors import Conflict, EngineError
 from appliance.state import resources, rollouts
 from appliance.state.resources import Resource
 from appliance.state.rollouts import Rollout
@@ -299,3 +302,187 @@ async def test_a_kill_at_any_instant_of_an_undoing_is_healed(house: House) -> No
             assert instant > 8
             return
     raise AssertionError("it never ended")
+
+
+async def passes(house: House, count: int = 10) -> list[float | None]:
+    """When each of so many passes wants the next; the clock stands."""
+    found = []
+    for _ in range(count):
+        again = await house.controller.reconcile(house.row.uid)
+        found.append(again.after if again else None)
+        await asyncio.sleep(0.002)
+    return found
+
+
+def desire(house: House, desired: str) -> None:
+    house.clock.now += 1
+    with house.db.write() as db:
+        resources.set_desired(db, house.row.uid, desired, now=house.clock())
+
+
+async def test_content_that_is_gone_whenever_a_replica_is_made_of_it_makes_nobody_busy(house: House) -> None:
+    house.content.prepared = Prepared("ready", pin={"/d": {"name": "d", "volume": "content/x/y"}})
+    house.declare(spec("one", replicas=4))
+    await house.settle()
+    house.content.gone = True
+    for container in house.running():
+        house.engine.end(container.id, 1)
+    house.clock.now += 30
+    assert all(after is None or after > 0.1 for after in (await passes(house, 20))[2:])
+    assert house.reasons.count("LookedUpAnew") == 2
+    assert house.content.looked_up_anew >= 2
+    assert "was gone when one was made" in house.row.message
+    house.content.gone = False
+    await house.settle()
+    assert len(house.served) == 4
+
+
+async def test_what_an_earlier_revision_was_made_from_and_nobody_knows_makes_nobody_busy(house: House) -> None:
+    house.declare(spec("one"))
+    await house.settle()
+    with house.db.write() as db:
+        rollouts.set_pin(db, house.row.uid, 1, None, began=house.clock())
+    house.engine.end(house.running()[0].id, 1)
+    house.images.gate.clear()
+    house.declare(spec("two"))
+    house.clock.now += 30
+    assert all(after is not None and after > 0.1 for after in await passes(house))
+    (event,) = [event for event in house.events if event.reason == "NotMade"]
+    assert "what it was made from is not known any more" in event.message
+    house.images.gate.set()
+    await house.settle()
+
+
+async def test_a_scale_lets_go_of_nothing_that_a_rollback_needs(house: House) -> None:
+    for name in ("one", "two"):
+        house.content.prepared = Prepared("ready", pin={"/d": {"name": "d", "volume": f"content/x/{name}"}})
+        house.declare(spec(name))
+        await house.settle()
+    with house.db.write() as db:
+        revisions.scale(db, house.row, 3, source="cli", now=house.clock())
+    await house.until(lambda: rows(house)[3].phase == "Serving" and len(house.served) == 3)
+    await passes(house, 3)
+    assert set(house.images.kept.values()) == {"one", "two"}
+    assert house.content.kept[-1] == {"content/x/one", "content/x/two"}
+
+
+async def test_what_is_switched_off_keeps_the_image_that_it_goes_on_with(house: House) -> None:
+    for document in (spec("one"), spec("two")):
+        house.declare(document)
+        await house.settle()
+    house.declare(spec("two", enabled=False))
+    await house.run("Disabled")
+    await passes(house, 3)
+    assert set(house.images.kept.values()) == {"one", "two"}
+
+
+async def test_a_machine_that_was_off_in_the_middle_takes_no_time_from_a_revision(house: House) -> None:
+    await bad(house)
+    house.clock.now += 20
+    await house.controller.close()
+    for container in list(house.engine.containers.values()):
+        house.engine.end(container.id, 143)
+    house.clock.now += 600
+    house.controller = house.another()
+    began = house.clock.now
+    while house.clock.now < began + 60:
+        await house.controller.reconcile(house.row.uid)
+        house.clock.now += 2
+        await asyncio.sleep(0.005)
+    assert rows(house)[2].phase == "Rolling"
+    house.engine.exit_codes["bad"] = 0
+    await house.settle()
+    assert house.served == short(house.running("bad"))
+
+
+async def test_what_is_applied_while_it_is_stopped_has_a_way_back(house: House) -> None:
+    house.declare(spec("one"))
+    await house.settle()
+    desire(house, "stopped")
+    await house.run("Disabled")
+    house.engine.exit_codes["bad"] = 1
+    with house.db.write() as db:
+        revisions.declare(db, house.declare(spec("bad")), now=house.clock())
+    await house.run("Disabled")
+    desire(house, "running")
+    await house.until(lambda: len(house.running("bad")) == 2)
+    assert not house.running("one"), "what was stopped does not come back beside it"
+    house.clock.now += house.settings.deploy_deadline_s
+    await undo(house, 2)
+    await house.until(lambda: len(house.served) == 2)
+    assert house.served == short(house.running("one"))
+    assert rows(house)[1].phase == "Serving"
+
+
+async def test_what_is_applied_while_it_is_stopped_and_is_good_takes_over(house: House) -> None:
+    house.declare(spec("one"))
+    await house.settle()
+    desire(house, "stopped")
+    await house.run("Disabled")
+    house.declare(spec("two"))
+    desire(house, "running")
+    await house.settle()
+    assert {generation: row.phase for generation, row in rows(house).items()} == {1: "Superseded", 2: "Serving"}
+
+
+async def test_a_secret_that_is_missing_for_a_while_changes_nothing_of_what_it_is_made_from(house: House) -> None:
+    house.vault.set("TOKEN", "abcdefghijkl")
+    house.declare(spec("one", env=[{"name": "T", "value": "secret:TOKEN"}]))
+    await house.settle()
+    pin = rows(house)[1].pin
+    house.vault.delete("TOKEN")
+    house.engine.end(house.running()[0].id, 1)
+    house.clock.now += 30
+    with pytest.raises(Conflict, match="no secret named 'TOKEN'"):
+        await passes(house)
+    assert rows(house)[1].pin == pin
+    assert "LookedUpAnew" not in house.reasons
+    house.vault.set("TOKEN", "abcdefghijkl")
+    await house.settle()
+
+
+async def test_who_has_to_leave_does_so_though_nobody_can_be_made(house: House) -> None:
+    await bad(house)
+    house.engine.missing_images.add("one")
+    house.engine.end(house.running("one")[0].id, 1)
+    house.clock.now += house.settings.deploy_deadline_s + 1
+    async with asyncio.timeout(20):
+        while house.running("bad"):
+            with suppress(Conflict):
+                await house.controller.reconcile(house.row.uid)
+            house.clock.now += 0.05
+            await asyncio.sleep(0.005)
+    assert rows(house)[2].phase == "Undone"
+
+
+async def test_an_undoing_says_that_it_lets_everybody_in_again(house: House) -> None:
+    house.vault.set("KEY", "a-long-key")
+    house.declare(spec("one"))
+    await house.settle()
+    house.engine.exit_codes["bad"] = 1
+    house.declare(spec("bad", endpoint={"keys": ["secret:KEY"]}))
+    await house.until(lambda: len(house.running("bad")) == 2)
+    house.clock.now += house.settings.deploy_deadline_s
+    row = await undo(house, 2)
+    assert "generation 1 lets callers in without a key" in row.message
+
+
+async def test_what_cannot_be_let_go_now_is_let_go_later(house: House) -> None:
+    for number in range(2):
+        house.declare(spec(f"image-{number}"))
+        await house.settle()
+    let_go = house.images.let_go
+
+    async def refuse(prefix: str, keep: object) -> None:
+        raise EngineError("the engine is away")
+
+    house.images.let_go = refuse  # type: ignore[method-assign]
+    house.content.kept.clear()
+    house.declare(spec("image-2"))
+    await house.settle()
+    await passes(house, 3)
+    assert house.content.kept, "one that refuses keeps nothing else"
+    assert "image-0" in house.images.kept.values()
+    house.images.let_go = let_go  # type: ignore[method-assign]
+    await passes(house, 3)
+    assert set(house.images.kept.values()) == {"image-1", "image-2"}

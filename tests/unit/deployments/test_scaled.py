@@ -11,6 +11,7 @@ import pytest
 
 from appliance.deployments.machines import Machine
 from appliance.deployments.scaler import Scaler
+from appliance.deployments.serving import WAKE_S
 from appliance.engine import cgroups
 from appliance.engine.cgroups import Usage
 from appliance.router.meters import Meter, ServerMeter
@@ -89,6 +90,26 @@ async def driven(house: House, monkeypatch: pytest.MonkeyPatch) -> Driven:
     driven = Driven(house)
     monkeypatch.setattr(cgroups, "read", driven.read)
     return driven
+
+
+async def test_who_wakes_it_waits_as_long_as_its_sleep_says_and_never_not_at_all(house: House, driven: Driven) -> None:
+    """However long requests wait in a swap, and where nobody waits for anything else."""
+    house.settings = replace(house.settings, hold_s=0.0)
+    house.controller = house.another()
+    for sleep, hold_s in (({"after": 30}, WAKE_S), ({"after": 30, "hold": 20}, 20)):
+        house.declare({**spec(scaleToZero=sleep), "rollout": {"hold": 600}})
+        await driven.asleep()
+        holds: set[float | None] = set()
+
+        def served(holds: set[float | None] = holds) -> bool:
+            hold = house.router.routes[WEB].hold
+            holds.add(hold.seconds if hold else None)
+            return len(house.served) == 1
+
+        driven.held = 1
+        await driven.until(served)
+        driven.held = 0
+        assert holds == {hold_s}, "its slot, and whoever waits there, is lost without"
 
 
 async def test_it_sleeps_wakes_and_is_never_called_ill(house: House, driven: Driven) -> None:

@@ -131,6 +131,50 @@ async def test_where_the_password_is_not_known_any_more_nobody_gets_in(house: Ho
         house.controller = house.another()
         await house.controller.reconcile(row.uid)
         assert route(house).access == (Access("basic", frozenset()) if lost else frozen)
+    assert house.row.phase == "Degraded"
+    assert house.row.message.startswith("nobody is let in: no secret named 'PW'")
+    house.vault.set("PW", "hunter2-long")
+    await house.settle()
+    assert route(house).access == frozen
+
+
+async def test_keys_that_are_asked_for_later_and_not_known_let_nobody_in_and_the_deployment_says_so(
+    house: House,
+) -> None:
+    """The replicas stay: only who may call is another."""
+    house.declare(spec("one"))
+    await house.settle()
+    assert route(house).access is None
+    running = {one.id for one in house.running()}
+    house.declare(spec("one", endpoint={"keys": ["secret:LATER"]}))
+    row = await house.run("Degraded")
+    assert route(house).access == Access("basic", frozenset())
+    assert "LATER" in row.message
+    assert row.status["generation_ready"] == 1
+    assert [("LATER" in one.message) for one in house.events if one.reason == "Degraded"] == [True]
+    house.vault.set("LATER", "a-later-key")
+    await house.settle()
+    found = route(house).access
+    assert found is not None
+    assert (found.kind, len(found.sums)) == ("key", 1)
+    house.declare(spec("one", endpoint={"keys": ["secret:LATER", "secret:TYPO"]}))
+    await house.run("Degraded")
+    assert route(house).access == found, "who had a key before still has it"
+    assert {one.id for one in house.running()} == running
+
+
+async def test_keys_need_no_disk(house: House) -> None:
+    house.vault.set("KEY", "a-long-key")
+    house.declare(spec("one"))
+    await house.settle()
+    house.no_room = "waits for disk space"
+    house.declare(spec("one", endpoint={"keys": ["secret:KEY"]}))
+    row = await house.settle()
+    assert route(house).access is not None
+    found = rollouts.find(house.db.read, row.uid, 2)
+    assert found is not None
+    assert found.phase == "Serving"
+    assert (found.pin or {})["access"] is not None
 
 
 async def test_content_is_fetched_before_the_first_replica_and_pinned(house: House) -> None:

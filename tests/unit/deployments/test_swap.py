@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from appliance.deployments.fit import Room
-from appliance.router.table import Hold
+from appliance.router.table import Hold, Route
 from appliance.state import rollouts
 from tests.unit.deployments.house import House, short, spec
 from tests.unit.notebooks.rooms import Killed, Mortality
@@ -208,3 +210,73 @@ async def test_another_revision_in_the_middle_of_a_swap_waits_for_both_to_leave(
     house.images.gate.set()
     await house.settle()
     assert house.served == short(house.running("three"))
+
+
+@pytest.mark.parametrize("keep", [False, True])
+async def test_a_swap_that_is_late_stays_a_swap(house: House, keep: bool) -> None:
+    """Also where the daemon was away: never do both run where there is room for one."""
+    manner = {"rollout": {**SWAP, **({"onFailure": "keep"} if keep else {})}}
+    house.declare(spec("one", replicas=1, **manner))
+    await house.settle()
+    await apart(house)
+    house.engine.exit_codes["slow"] = 1
+    house.declare(spec("slow", replicas=1, **manner))
+    await house.until(lambda: phase(house, 2) == "Swapping" and house.running("slow"))
+    if not keep:
+        await house.controller.close()
+        house.clock.now += 40
+        house.controller = house.another()
+    until = house.clock.now + 70
+    held = set()
+    while house.clock.now < until:
+        await house.controller.reconcile(house.row.uid)
+        held.add(house.router.routes["/deployments/web"].hold)
+        assert phase(house, 2) in ("Swapping", "Undone")
+        house.clock.now += 1
+        await asyncio.sleep(0.005)
+    if keep:
+        assert phase(house, 2) == "Swapping"
+    else:
+        assert held == {Hold(60.0, house.settings.hold_most)}, "the one before comes back: requests wait on"
+        await house.until(lambda: house.served == short(house.running("one")) != set())
+
+
+async def test_requests_wait_on_while_a_swap_is_undone(house: House) -> None:
+    house.declare(swapped("one", replicas=1))
+    await house.settle()
+    house.declare(swapped("bad", replicas=1))
+    held, set_route = set(), house.router.set_route
+
+    async def tell(route: Route) -> None:
+        if phase(house, 2) in ("Swapping", "Undone"):
+            held.add(route.hold)
+        await set_route(route)
+
+    house.router.set_route = tell  # type: ignore[method-assign]
+
+    def looked() -> bool:
+        for container in house.running("bad"):
+            house.engine.end(container.id, 1)
+        house.clock.now += 0.5
+        return phase(house, 2) == "Undone" and house.served == short(house.running("one")) != set()
+
+    await house.until(looked)
+    assert held == {Hold(60.0, house.settings.hold_most)}
+    assert "Failed" not in house.reasons, "what is said of who was given up is said by its undoing"
+
+
+@pytest.mark.parametrize("hold", [0, 1])
+async def test_where_nobody_waits_a_swap_has_its_whole_time(house: House, hold: int) -> None:
+    house.settings = replace(house.settings, hold_s=0)
+    house.controller = house.another()
+    manner = {"rollout": {"strategy": "swap", **({"hold": hold} if hold else {})}}
+    house.declare(spec("one", replicas=1, **manner))
+    await house.settle()
+    house.engine.exit_codes["slow"] = 1
+    house.declare(spec("slow", replicas=1, **manner))
+    await house.until(lambda: house.running("slow"))
+    house.clock.now += 60
+    await house.controller.reconcile(house.row.uid)
+    assert phase(house, 2) == "Swapping"
+    house.engine.exit_codes["slow"] = 0
+    await house.settle()

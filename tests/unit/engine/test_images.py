@@ -188,12 +188,14 @@ async def test_who_has_a_login_does_not_share_the_pull_of_who_has_none(
 ) -> None:
     """Or the one without would have it refused for both, or be given what the other may have."""
     asked: list[Login] = []
+    denied = asyncio.Event()
 
     async def pull(client: object, ref: str, progress: object, *, login: Login) -> None:
         asked.append(login)
-        await asyncio.sleep(0)
         if login.auth is None:
+            denied.set()
             raise NoSuchImage("denied")
+        await denied.wait()  # who came later than this image would find it here
         fake.answers["GET /images/ghcr.io/x/y:1/json"] = image("")
 
     def logins(names: Collection[str], ref: str) -> Login:

@@ -67,7 +67,7 @@ def test_a_haproxy_without_lua_is_asked_for_none() -> None:
 def test_every_page_is_one_line_and_every_problem_is_json() -> None:
     pages = dict(line.split(" ", 1) for line in render(Table(), DOOR).beside[PAGES_MAP].splitlines())
     problems = {key: json.loads(text) for key, text in pages.items() if key.endswith("-json")}
-    assert len(pages) == 2 * len(problems) == 24
+    assert len(pages) == 2 * len(problems) == 26
     assert all(problem["status"] == int(key[:3]) and problem["hint"] for key, problem in problems.items())
     assert problems["503-daemon-json"]["code"] == "daemon_down"
     assert 'http-equiv="refresh"' in pages["502-server-html"]

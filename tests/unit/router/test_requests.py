@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.router.requests import BATCH_MOST, WAITING_MOST, Records, Request, parse
+from appliance.router.requests import BATCH_MOST, WAITING_MOST, Place, Records, Request, parse
 
 LINE = "1764000000590 deployments/x ab12 - 12 340 200 ---- 120 5000"
 
@@ -65,8 +65,48 @@ async def test_what_was_told_before_is_not_told_again(tmp_path: Path) -> None:
     reader = asyncio.StreamReader()
     reader.feed_data("\n".join((*lines, "")).encode())
     reader.feed_eof()
-    await again.read(reader, again._heard)
+    await again.read(reader, Place(again._heard))
     assert [round(record.ended, 3) for record in await again.next()] == [1764000004.590, 1764000005.590]
+
+
+def lines_from(*seconds: int) -> list[str]:
+    return [LINE.replace("1764000000", str(second)) for second in seconds]
+
+
+async def heard(records: Records, lines: list[str], place: Place) -> list[int]:
+    """Seconds in which those ended that are given out."""
+    reader = asyncio.StreamReader()
+    reader.feed_data("\n".join((*lines, "")).encode())
+    reader.feed_eof()
+    await records.read(reader, place)
+    found: list[int] = []
+    while not records._batches.empty():
+        batch = await records.next()
+        records.told(batch)
+        found += [int(record.ended) for record in batch]
+    return found
+
+
+@pytest.mark.anyio
+async def test_a_clock_that_is_set_back_hides_no_request(tmp_path: Path) -> None:
+    """HAProxy tells its whole memory at each connection, and ends one that says nothing for a while."""
+    now = 1764000000.0
+    records = Records(lambda prefix: True, tmp_path / "heard", lambda: now)
+    place = Place()
+    early, late = lines_from(2_000_000_000, 2_000_000_001), lines_from(1_764_000_001, 1_764_000_002)
+    assert await heard(records, early, place) == [2_000_000_000, 2_000_000_001]
+    assert await heard(records, early, place) == []
+    assert await heard(records, early + late, place) == [1_764_000_001, 1_764_000_002]
+    assert await heard(records, early + late, place) == []
+    records.close()
+    assert records._heard == pytest.approx(1_764_000_002.59)
+
+
+@pytest.mark.anyio
+async def test_a_time_that_is_yet_to_come_is_no_place_to_go_on_from(tmp_path: Path) -> None:
+    (tmp_path / "heard").write_text("2000000000.000\n")
+    records = Records(lambda prefix: True, tmp_path / "heard", lambda: 1764000010.0)
+    assert await heard(records, lines_from(1_764_000_001), Place(records._heard)) == [1_764_000_001]
 
 
 @pytest.mark.parametrize("text", ["", "x", "nan", "\0"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import RouterError
-from appliance.router.runtime import Gone, Info, Runtime, parse_info, parse_map, parse_servers
+from appliance.router.runtime import Gone, Info, Runtime, parse_info, parse_map, parse_present, parse_servers
 from appliance.router.sync import Server
 
 INFO = """Name: HAProxy
@@ -50,6 +50,7 @@ async def admin(path: Path, answer: bytes | None) -> AsyncIterator[list[bytes]]:
 
 def test_info_is_read() -> None:
     assert parse_info(INFO) == Info(27653, "2.6.12", "0123456789abcdef")
+    assert parse_info(INFO.replace("cdef\n", "cdef/3\n")) == Info(27653, "2.6.12", "0123456789abcdef", 3)
     assert parse_info("Permission denied") is None
 
 
@@ -62,6 +63,12 @@ def test_servers_of_the_slots_are_read_and_no_others() -> None:
         Server(3, "z", "127.0.0.1", 7903, "maint", 0, 0),
     ]
     assert parse_servers("") == []
+
+
+def test_slots_with_requests_are_read() -> None:
+    text = "# pxname,svname,scur,\nslot-0,BACKEND,2,\nslot-1,BACKEND,0,\ndaemon,BACKEND,3,\nslot-12,BACKEND,1,\n"
+    assert parse_present(text) == {0, 12}
+    assert parse_present("") == set()
 
 
 def test_the_map_is_read() -> None:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.router.maps import HOLD, KEYS_MAP, MAPS, ROUTES_MAP, maps
-from appliance.router.sync import Observed, Server, leaving, plan, removal
-from appliance.router.table import Route, Table, Target
+from appliance.router.sync import Observed, Server, leaving, led_to, plan, removal
+from appliance.router.table import Access, Route, Table, Target
 from tests.unit.router import strategies
 
 ENTRIES = {ROUTES_MAP: {"notebooks/a": "slot-0/-/0/0/1/0/0"}}
@@ -107,6 +107,26 @@ def test_the_plan_leads_to_the_table_without_a_gap(first: Table, changes: list[R
         for command in removal(server):
             model.take(command)
     assert set(model.servers) == set(wanted)
+
+
+def test_slots_that_a_path_leads_to_are_in_use() -> None:
+    """As where HAProxy did not hear that the route is gone: it must not lead to the next one's servers."""
+    entries = {"notebooks/a": "slot-3/-/0/0/1/0/0", "notebooks/old": "slot-5", "notebooks/odd": "elsewhere/-"}
+    assert led_to(Observed((), {ROUTES_MAP: entries})) == {3, 5}
+    assert led_to(Observed()) == set()
+
+
+def test_a_route_is_closed_before_it_has_servers_that_rely_on_it() -> None:
+    access = Access("key", frozenset({"A" * 64}))
+    table = Table().put(Route("/notebooks/a", (Target("y", 5),), strip=False, access=access))
+    observed = Observed((Server(0, "x", "127.0.0.1", 4, "ready", 1, 0),), ENTRIES)
+    commands = [" ".join(command.split()[:4]) for command in plan(table, observed)]
+    first = [
+        "add map keys.map notebooks/a/" + "A" * 64,
+        "set map routes.map notebooks/a",
+        "add server slot-0/y 127.0.0.1:5",
+    ]
+    assert commands[:3] == first
 
 
 def test_a_restarted_container_is_followed_to_its_new_port() -> None:

@@ -117,6 +117,17 @@ def test_a_slot_that_still_has_servers_is_not_given_out() -> None:
     assert Table().put(route("a", Target("x", 1)), occupied={0, 1}).slots == {"/notebooks/a": 2}
 
 
+def test_a_slot_that_has_just_become_free_is_given_out_last() -> None:
+    table = Table(capacity=3)
+    given = []
+    for name in "abcde":
+        table = table.put(route(name, Target("x", 1)))
+        given.append(table.slots[f"/notebooks/{name}"])
+        table = table.drop(f"/notebooks/{name}")
+    assert given == [0, 1, 2, 0, 1]
+    assert table.capacity == 3
+
+
 def test_the_slots_double_when_they_run_out() -> None:
     table = Table(capacity=2)
     for name in "abc":

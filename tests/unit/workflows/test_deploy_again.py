@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from appliance.apply import REMOVED, withdraw
+from appliance.deployments.plan import Phase
 from appliance.errors import Conflict
 from appliance.spec.models import DeployAction, Workflow
 from appliance.state import events, resources, rollouts, runs
@@ -341,3 +342,25 @@ async def test_a_generation_that_a_newer_one_replaced_is_not_deployed_again(benc
     assert (found.phase, found.attempt) == ("Error", 1)
     assert "not tried again: deployment web: generation 2 was applied before generation 1 was ready" in found.message
     assert web(bench).spec["image"] == "newer"
+
+
+# every phase of a deployment
+
+
+@pytest.mark.parametrize("phase", get_args(Phase))
+async def test_a_job_knows_every_phase_of_what_has_been_ready(desk: Desk, phase: str) -> None:
+    """Done where it is whole or needs nothing to run; where it sleeps the next request wakes it."""
+    work = desk.job(DEPLOY)
+    await desk.act(work)
+    desk.observe(phase, "no request for 900 s", generation_ready=1)
+    done = phase in ("Ready", "Asleep", "Disabled")
+    assert await desk.act(work) == (READY if done else "generation 1: no request for 900 s")
+
+
+async def test_a_sleeping_one_is_not_started_afresh_and_not_taken_back(desk: Desk) -> None:
+    await ready(desk, DEPLOY)
+    desk.observe("Asleep", "no request for 900 s", generation_ready=1)
+    again = desk.job(DEPLOY)
+    assert await desk.act(again) == "deployment web is unchanged"
+    desk.clock.now += DEPLOY.ready_s + 1
+    assert await desk.act(again) == READY
