@@ -18,7 +18,7 @@ from appliance.deployments.prober import Prober
 from appliance.deployments.progress import moves
 from appliance.deployments.readying import Images, Readying, unbegun
 from appliance.deployments.replicas import End, Replicas
-from appliance.deployments.serving import Seen, Serving, hold_s, opened, prefix
+from appliance.deployments.serving import Seen, Serving, opened, prefix
 from appliance.deployments.view import Scales, View, look
 from appliance.engine.docker import Engine
 from appliance.engine.preparing import Image
@@ -36,8 +36,8 @@ from appliance.vault.secrets import Secrets
 MOST_STEPS = 12
 """Steps of one pass. A plan settles in far fewer; whatever is left is another pass."""
 SWAP_SHARE = 0.8
-"""Of the time that a request waits, which a new revision has in a swap; in the rest the earlier one comes back."""
-
+"""Of `rollout.hold`, which a new revision has in a swap; in the rest the earlier one comes back. Where the spec says
+nothing, a model that loads for minutes has the time that any revision has."""
 SWAP_LEAST_S = 10.0
 """Who has requests wait for less than that wants none to wait for a swap: there is no hurry then."""
 
@@ -161,9 +161,10 @@ class DeploymentController:
     async def _facts(self, view: View, seen: Seen, image: Image) -> Facts:
         leaving = self._acting.leaving(view.deployment.uid)
         swap, deadline_s = await self._must_swap(view, {**seen, **leaving}), self._settings.deploy_deadline_s
-        held_s = hold_s(view, self._settings)
-        if view.row and view.row.phase == "Swapping" and held_s >= SWAP_LEAST_S:
-            deadline_s = min(deadline_s, SWAP_SHARE * held_s)
+        held_s = view.manner.hold_s or 0.0
+        hurry = bool(view.row and view.row.phase == "Swapping") and SWAP_LEAST_S <= held_s < deadline_s / SWAP_SHARE
+        if hurry:
+            deadline_s = SWAP_SHARE * held_s
         return Facts(
             wanted=view.wanted,
             stable=view.stable,
@@ -174,6 +175,7 @@ class DeploymentController:
             prepare_retry_at=image.retry_at,
             since=(view.row.began if view.row else None) or 0.0,
             deadline_s=deadline_s,
+            hurry_s=held_s if hurry else 0.0,
             blocked=self._no_room(),
             asleep=view.asleep,
             scaled=scales.since(self._db.read, view.deployment.uid),

@@ -96,6 +96,8 @@ class Facts:
     since: float = 0.0
     """When the wanted generation could first start replicas, unix seconds."""
     deadline_s: float = 300.0
+    hurry_s: float = 0.0
+    """The hold that the deadline is a part of; 0: it is not."""
     blocked: str = ""
     """Why nothing may begin at present; what was whole already is kept whole. Empty: all may."""
     asleep: str = ""
@@ -236,7 +238,8 @@ def _undo(facts: Facts, kept: Sequence[Replica], *, complete: bool, now: float) 
     if now < facts.looking + LOOK_S:
         return ""
     if _late(facts, now):
-        return f"it was not ready after {facts.deadline_s:.0f} s{because}"
+        hurry = f" of the {facts.hurry_s:.0f} s that requests wait (rollout.hold)" if facts.hurry_s else ""
+        return f"it was not ready after {facts.deadline_s:.0f} s{hurry}{because}"
     if facts.prepared == "failed" and not facts.since and now >= facts.asked + facts.deadline_s:
         return f"it could not begin within {facts.deadline_s:.0f} s: {facts.prepare_message}"
     return ""

@@ -265,9 +265,21 @@ async def test_requests_wait_on_while_a_swap_is_undone(house: House) -> None:
     assert "Failed" not in house.reasons, "what is said of who was given up is said by its undoing"
 
 
-@pytest.mark.parametrize("hold", [0, 1])
-async def test_where_nobody_waits_a_swap_has_its_whole_time(house: House, hold: int) -> None:
-    house.settings = replace(house.settings, hold_s=0)
+async def test_where_the_spec_says_how_long_requests_wait_the_new_one_has_a_part_of_that(house: House) -> None:
+    house.declare(swapped("one", replicas=1))
+    await house.settle()
+    house.engine.exit_codes["slow"] = 1
+    house.declare(swapped("slow", replicas=1))
+    await house.until(lambda: house.running("slow"))
+    house.clock.now += 49
+    await house.until(lambda: phase(house, 2) == "Undone")
+    undone = next(event for event in house.events if event.reason == "Undone")
+    assert "not ready after 48 s of the 60 s that requests wait (rollout.hold)" in undone.message
+
+
+@pytest.mark.parametrize(("setting", "hold"), [(60, 0), (0, 0), (0, 1)])
+async def test_where_nobody_said_how_long_a_swap_has_its_whole_time(house: House, setting: float, hold: int) -> None:
+    house.settings = replace(house.settings, hold_s=setting)
     house.controller = house.another()
     manner = {"rollout": {"strategy": "swap", **({"hold": hold} if hold else {})}}
     house.declare(spec("one", replicas=1, **manner))
