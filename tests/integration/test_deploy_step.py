@@ -143,7 +143,7 @@ async def test_a_model_goes_from_a_run_to_the_front_door_and_a_bad_one_does_not(
     third = await house.finish(house.submit("three", broken))
     assert third.phase in ("Failed", "Error")
     assert "generation 3 fails" in third.message
-    assert "generation 2 goes on serving" in third.message
+    assert "generation 2 serves" in third.message
     assert "a replica wrote: no weights" in third.message
     assert await house.answer() == "two"
 
