@@ -5,7 +5,7 @@ is declared again, document, source and switch, which costs nothing while its re
 itself has made is stopped; its row, its events and the logs stay, and the next deploy@v1 starts it again. Where
 somebody else has touched it since, nothing is taken back. What another job had declared and has given up is no place to
 go back to: then it is what that one found. A generation that fails is another matter: it stays declared, since whoever
-looks into it needs it, and takes no traffic; where nothing served before it, it takes over once its trouble is repaired.
+looks into it needs it, and takes no traffic; where nothing served before it, it takes over once it is ready.
 """
 
 from __future__ import annotations
