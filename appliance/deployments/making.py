@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, Protocol
 
 from appliance.datasets.models import Models
@@ -51,21 +51,9 @@ class Content(Protocol):
     async def close(self) -> None: ...
 
 
-def warnings(spec: Deployment) -> list[str]:
-    """What the spec asks for and this version does not do."""
-    return [f"{path} is stored but not acted on by this version" for path in spec.unsupported]
-
-
 def asks(spec: Deployment) -> bool:
     """Not everybody may call it."""
     return bool(spec.basic_auth or spec.endpoint.keys)
-
-
-def volumes(content: Mapping[str, Any]) -> Iterator[str]:
-    """Of a pinned content."""
-    for entry in content.values():
-        if isinstance(entry, Mapping) and entry.get("volume"):
-            yield str(entry["volume"])
 
 
 class Making:

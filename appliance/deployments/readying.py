@@ -11,9 +11,10 @@ from appliance import revisions
 from appliance.deployments import fit, status
 from appliance.deployments.acting import may_look_anew, refused
 from appliance.deployments.fit import Need
-from appliance.deployments.making import Content, Making, volumes, warnings, words
+from appliance.deployments.making import Content, Making, words
 from appliance.deployments.plan import BLOCKED_EVERY_S, Plan, Replica, was_whole
 from appliance.deployments.view import View
+from appliance.deployments.volumes import volumes_of
 from appliance.engine.preparing import Ensures, Image, Preparing
 from appliance.engine.types import Container
 from appliance.errors import ApplianceError
@@ -100,7 +101,7 @@ class Readying:
         await self._keep(view, str(found["image"]))
         swap = await self.crowded(view, seen)
         self._note_begin(view)
-        status.begin(self._db, view.deployment, view.wanted, found, warnings(view.spec), swap=swap, now=self._clock())
+        status.begin(self._db, view.deployment, view.wanted, found, swap=swap, now=self._clock())
         return None
 
     async def ensure(self, view: View) -> None:
@@ -159,7 +160,7 @@ class Readying:
         await self._images.let_go(f"{uid}-", {_name(uid, row.generation) for row in held})
 
     async def _let_go_content(self, uid: str, held: Sequence[Rollout]) -> None:
-        await self._content.forget(uid, {one for row in held for one in volumes((row.pin or {}).get("content", {}))})
+        await self._content.forget(uid, volumes_of((row.pin or {}).get("content", {}) for row in held))
 
     async def _pin(self, view: View, spec: Deployment) -> Mapping[str, Any] | Image | None:
         if view.pin is not None:

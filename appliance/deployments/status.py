@@ -20,7 +20,7 @@ from appliance.state.resources import Resource
 from appliance.state.rollouts import OPEN, Rollout
 
 KIND = "deployment"
-_FORMER = {"stable", "pins", "since", "afresh"}
+_FORMER = {"stable", "pins", "since", "afresh", "warnings"}
 """Keys of a status document that an earlier version wrote."""
 _ENDED = ("Failed", "Undone")
 _LEVELS: Mapping[str, events.Level] = {"Failed": "error", "Degraded": "error"}
@@ -90,7 +90,6 @@ def begin(
     deployment: Resource,
     wanted: Revision,
     pin: Mapping[str, Any],
-    warnings: Sequence[str],
     *,
     swap: str = "",
     now: float,
@@ -99,11 +98,10 @@ def begin(
 
     `swap`: why it has no room beside those that run, and begins when they are gone; empty: it begins beside them.
     """
-    document = {**deployment.status, "warnings": list(warnings)}
-    phase = "Updating" if document.get("ready") else "Preparing"
+    phase = "Updating" if deployment.status.get("ready") else "Preparing"
     message = f"generation {wanted.generation} begins"
     with db.write() as transaction:
-        if not write(db, deployment, phase=phase, message=message, document=document, now=now):
+        if not write(db, deployment, phase=phase, message=message, document=deployment.status, now=now):
             return
         rollouts.set_pin(transaction, deployment.uid, wanted.generation, pin, began=now)
         row = rollouts.find(transaction, deployment.uid, wanted.generation)
@@ -113,8 +111,6 @@ def begin(
             if swap:
                 text = f"generation {wanted.generation} begins when the others have left, and requests wait: {swap}"
                 events.record(transaction, KIND, deployment.name, "Swapping", text, now=now)
-        for warning in warnings:
-            events.record(transaction, KIND, deployment.name, "NotDone", warning, now=now, level="warning")
 
 
 def unpin(db: Database, deployment: Resource, revision: Revision, why: str, *, now: float) -> None:

@@ -85,8 +85,9 @@ def look(db: Database, deployment: Resource, scales: Scales, *, now: float) -> V
     if deployment.deleting or deployment.desired != "running":
         return _resting(db, deployment, scales)
     declared = revisions.parse_spec(deployment.name, deployment.spec)
-    with db.write() as transaction:
-        revisions.declare(transaction, deployment, now=now)
+    if rollouts.find(db.read, deployment.uid, deployment.generation) is None:
+        with db.write() as transaction:
+            revisions.declare(transaction, deployment, now=now)
     row = target(tuple(rollouts.every(db.read, deployment.uid)))
     assert row is not None
     spec = declared if row.generation == deployment.generation else _spec_of(db, deployment, row.generation)

@@ -44,11 +44,6 @@ def volumes_of(contents: Iterable[Mapping[str, Any]]) -> set[str]:
     return {entry["volume"] for content in contents for entry in content.values() if "volume" in entry}
 
 
-def versions_of(content: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Dataset uid and version of each mounted version."""
-    return [(entry["dataset"], entry["version"]) for entry in content.values() if "dataset" in entry]
-
-
 def note(store: Store, volume: str) -> str | None:
     """What a whole volume holds, in words; None: it is not there, or not whole. Blocks."""
     try:

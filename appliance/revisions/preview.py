@@ -83,9 +83,7 @@ def _changes(before: Deployment, wanted: Deployment) -> str:
         old, new = (", ".join(mount.id for mount in one.models) or "none" for one in (before, wanted))
         found.append(f"models {old} -> {new}")
     names = [field for field in type(wanted).model_fields if getattr(before, field) != getattr(wanted, field)]
-    others = [
-        field for field in names if field not in ("image", "models", "name", "replicas", "extensions", "unsupported")
-    ]
+    others = [field for field in names if field not in ("image", "models", "name", "replicas", "extensions")]
     if others:
         found.append(f"other {', '.join(others)}")
     return f": {'; '.join(found)}" if found else ""

@@ -8,7 +8,7 @@ import json
 from appliance.spec.models import Deployment
 
 _APART = {
-    *("name", "enabled", "replicas", "region", "registry", "unsupported", "extensions"),
+    *("name", "enabled", "replicas", "region", "registry", "extensions"),
     *("basic_auth", "endpoint", "autoscaling", "sleep", "rollout"),
 }
 """Fields that change nothing inside a replica. A probe is not among them: a probe that is wrong must be found out by

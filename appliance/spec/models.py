@@ -343,8 +343,6 @@ class Deployment(Model):
     endpoint: Endpoint = Endpoint()
     extensions: tuple[str, ...] = ()
     """Paths of what Gradient does not know, such as `rollout`."""
-    unsupported: tuple[str, ...] = ()
-    """Paths of fields that are valid and stored but not acted on by this version."""
 
 
 class DatasetMount(Model):

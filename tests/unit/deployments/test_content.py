@@ -417,7 +417,8 @@ async def test_a_dataset_is_the_version_that_it_was(room: Room, tmp_path: Path) 
     await room.datasets.put("corpus", source)
     (mount,) = await room.content.mounts(room.row, found.pin)
     assert ((mount.source / "a").read_text(), mount.read_only) == ("first", True)
-    assert volumes.versions_of(found.pin)
+    (entry,) = found.pin.values()
+    assert "dataset" in entry
 
 
 APP = Repositories(dataset="repos", path="/opt/repos", clones=(Clone(url="https://example.com/app", name="app"),))
@@ -515,4 +516,5 @@ async def test_another_revision_has_the_version_that_is_the_newest_then(room: Ro
     (source / "a").write_text("second")
     newer = await room.datasets.put("corpus", source)
     room.declare({"image": "two"})
-    assert volumes.versions_of((await room.ready(asked)).pin) == [(newer.dataset, newer.version)]
+    (entry,) = (await room.ready(asked)).pin.values()
+    assert (entry["dataset"], entry["version"]) == (newer.dataset, newer.version)

@@ -54,7 +54,6 @@ def test_each_type(load: Load) -> None:
         Integration(type="volume", name="scratch", path="/opt/integrations/scratch"),
         Integration(type="dataset", name="words", path="/opt/integrations/words", ref="team/words:latest"),
     )
-    assert spec.unsupported == ()
 
 
 def test_a_private_repository_at_a_tag(load: Load) -> None:
