@@ -17,6 +17,7 @@ do_test() {
   ((QUICK)) || step_engine "$SCRATCH"
   ((QUICK)) || start_zfs
   step_test_environment
+  ((QUICK)) || step_node_packages
   ((!DRY_RUN)) || { would 'run ruff, mypy, lint-imports and pytest' && return; }
   cd "$CHECKOUT"
   run_stages
@@ -57,6 +58,23 @@ step_test_environment() {
   fi
   # Measured start times must not depend on who imported the checkout first.
   ((DRY_RUN)) || run "$TEST_VENV/bin/python" -m compileall -q "$CHECKOUT/appliance" "$CHECKOUT/tui" || true
+}
+
+step_node_packages() { # nothing of a package is run when it is installed
+  local folder=$CHECKOUT/tests/support/browser mark
+  step 'Packages of Node' "$folder/node_modules: what drives a browser, and the client of JupyterLab"
+  if ! have npm; then note 'no npm here: tests of notebooks in a browser are skipped' && return; fi
+  mark=$(cat "$folder/package.json" "$folder/package-lock.json" | sha256sum)
+  if [[ -e $folder/node_modules/.complete && $(<"$folder/node_modules/.complete") == "$mark" ]]; then
+    ok 'up to date'
+  elif ((DRY_RUN)); then
+    would "run npm ci in $folder"
+  elif (cd "$folder" && { run npm ci --ignore-scripts || run npm ci --ignore-scripts; }); then
+    echo "$mark" >"$folder/node_modules/.complete"
+    ok 'installed as package-lock.json says'
+  else
+    degraded 'npm ci failed' "read $LOG; tests of notebooks in a browser are skipped"
+  fi
 }
 
 run_stages() {

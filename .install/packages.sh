@@ -114,8 +114,9 @@ step_packages() { # step_packages run|test
     want mmdebstrap 'builds the base image where no registry answers'
   fi
   if [[ $1 == test ]]; then wish_zfs_for_tests; else wish_hardware; fi
+  [[ $1 != test ]] || wish_compiler_for_tests
   install_booked
-  [[ $1 != test ]] || install_sshd_for_tests
+  [[ $1 != test ]] || { install_sshd_for_tests && install_browser_for_tests; }
   note_new_haproxy
   ! have haproxy || at_least 2.6 "$(haproxy_version)" ||
     degraded "HAProxy $(haproxy_version) is too old for the front door" 'install HAProxy 2.6 or newer'
@@ -162,6 +163,12 @@ wish_zfs_for_tests() {
   fi
 }
 
+wish_compiler_for_tests() {
+  if have cc || have gcc || have tcc; then return; fi
+  wish gcc 'tests on a stub of the NVIDIA library' 'none: those tests are skipped'
+  [[ $FAMILY != apt ]] || wish libc6-dev 'the same tests: what a compiler needs beside it' 'none: those tests are skipped'
+}
+
 install_sshd_for_tests() { # by itself, since nothing else depends on it; never where it would start as a service
   ((SIMULATED)) && [[ $FAMILY == apt ]] && would 'add openssh-server where that starts no service (tests of git over SSH)'
   ((SIMULATED)) && return
@@ -172,6 +179,27 @@ install_sshd_for_tests() { # by itself, since nothing else depends on it; never 
   read -ra command <<<"$(install_command)"
   if run env DEBIAN_FRONTEND=noninteractive "${command[@]}" "$(packages_for sshd)"; then
     ok 'installed an sshd for the tests of git over SSH'
+  else
+    note "$skipped"
+  fi
+}
+
+install_browser_for_tests() { # by itself, since nothing else depends on it; only as root, as nobody asked for a browser
+  ((SIMULATED)) && [[ $FAMILY == apt ]] && would 'add nodejs, npm and chromium (tests of notebooks in a browser)'
+  ((SIMULATED)) && return
+  local missing=() command=()
+  have node || missing+=(nodejs)
+  have npm || missing+=(npm)
+  have chromium || have chromium-browser || have google-chrome || missing+=(chromium)
+  ((${#missing[@]})) || return 0
+  local skipped="${missing[*]} not here: tests of notebooks in a browser are skipped"
+  if ((EUID != 0)) || [[ -z $FAMILY ]]; then note "$skipped" && return; fi
+  if ((DRY_RUN)); then would "run $(install_command) ${missing[*]}" && return; fi
+  read -ra command <<<"$(install_command)"
+  if run env DEBIAN_FRONTEND=noninteractive "${command[@]}" "${missing[@]}" ||
+    { refresh_packages && run env DEBIAN_FRONTEND=noninteractive "${command[@]}" "${missing[@]}"; }; then
+    hash -r
+    ok "installed ${missing[*]} for tests of notebooks in a browser"
   else
     note "$skipped"
   fi

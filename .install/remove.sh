@@ -112,7 +112,7 @@ purge_pools() { # a pool in our own file goes whole; in the one that was given, 
   real=$(realpath -m "$DATA/pool.img")
   for pool in $(zpool list -H -o name 2>/dev/null || true); do
     is_in_file "$pool" "$real" || continue
-    run as_root zpool destroy -f "$pool" || die "zpool $pool could not be destroyed" "$END_USE" "$LOG"
+    destroy_pool "$pool" || die "zpool $pool could not be destroyed" "$END_USE" "$LOG"
     [[ $pool != "$given" ]] || given=''
   done
   if [[ -z $given ]]; then return; fi
@@ -122,6 +122,15 @@ purge_pools() { # a pool in our own file goes whole; in the one that was given, 
     note "if $given is gone for good, remove the line zpool from $DATA/config.toml"
     die "ZFS knows no $given, in which the volumes are" "zpool import ${given%%/*}, then run this again"
   fi
+}
+
+destroy_pool() { # destroy_pool POOL; one whose last files were just closed is busy for a moment
+  local _
+  for _ in {1..20}; do
+    run as_root zpool destroy -f "$1" && return
+    sleep 0.5
+  done
+  return 1
 }
 
 is_in_file() { # is_in_file POOL FILE

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from appliance import revisions
 from appliance.errors import Conflict
 from appliance.spec.load import Loaded
-from appliance.state import events, resources
+from appliance.state import events, resources, trash
 from appliance.state.db import Connection, Database
 from appliance.state.resources import Resource
 
@@ -64,6 +64,9 @@ def _put(db: Connection, spec: Loaded, source: str, now: float) -> Applied:
         )
         source = old.source
     resource, change = resources.put(db, spec.kind, spec.name, spec.document, source=source, now=now)
+    if change == "created" and any(not row.going for row in trash.find(db, spec.kind, spec.name)):
+        told = f"a deleted {spec.kind} {spec.name!r} is kept; this is another one"
+        warnings.append(f"{told}: `appliance {spec.kind} undelete {spec.name} --as NEW` brings that back")
     if old and old.source.startswith(REMOVED) and old.desired == "stopped":
         resources.set_desired(db, resource.uid, "running", now=now)
         change = "updated"
@@ -102,11 +105,12 @@ def switch(db: Connection, resource: Resource, desired: str, *, source: str, now
         resources.set_source(db, resource.uid, source)
 
 
-def delete(db: Database, kind: str, name: str, *, source: str, now: float) -> str:
+def delete(db: Database, kind: str, name: str, *, source: str, now: float, purge: bool = False) -> str:
     """Ask for the end of a resource. Raises NotFound, Conflict. The uid.
 
     A workflow is gone with its row and keeps its runs, a repository is gone with its row; what has a controller is torn
-    down by that; a dataset is destroyed by the caller, who may still be refused, so it is only checked here.
+    down by that, a notebook into the trash unless `purge` says that it goes for ever; a dataset is destroyed by the
+    caller, who may still be refused, so it is only checked here.
     """
     resource = resources.get(db.read, kind, name)
     if resource.source.startswith("file:") and resource.source != source:
@@ -121,5 +125,5 @@ def delete(db: Database, kind: str, name: str, *, source: str, now: float) -> st
         if kind in ("workflow", "repository"):
             resources.remove(transaction, resource.uid)
         else:
-            resources.set_deleting(transaction, resource.uid, now=now)
+            resources.set_deleting(transaction, resource.uid, now=now, purge=purge)
     return resource.uid

@@ -13,36 +13,47 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import uvicorn
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from appliance import home
 from appliance.api.app import behind_token, build_app
+from appliance.api.auth import own_token
 from appliance.api.parts import Parts
 from appliance.backup.backups import Backups
 from appliance.backup.work import Work
 from appliance.datasets.datasets import Datasets
 from appliance.datasets.models import Models
 from appliance.datasets.uploads import Uploads
+from appliance.deployments import volumes
 from appliance.deployments.content import Content
 from appliance.deployments.controller import DeploymentController
 from appliance.deployments.gathering import Gathering
 from appliance.deployments.load import this_machine
 from appliance.deployments.scaler import Scaler
+from appliance.engine.devices import Devices
 from appliance.engine.docker import Engine
 from appliance.engine.images import Images
+from appliance.engine.interrupted import boot_time
 from appliance.errors import ApplianceError
+from appliance.gpu.watch import GpuWatch
 from appliance.history.measuring import SpaceReports
 from appliance.history.workspaces import Workspaces
 from appliance.house import House
-from appliance.notebooks.controller import NotebookController
+from appliance.leaseholders import tell_leaseholders
+from appliance.notebooks.notebooks import Notebooks
 from appliance.reconcile import Reconciler
 from appliance.router.router import Router
+from appliance.scheduler.reaching import Reaching
+from appliance.scheduler.scheduler import Scheduler
 from appliance.settings import Settings
+from appliance.spec.machine_tables import read_machines
 from appliance.state.db import Database
 from appliance.storage.open import open_store
 from appliance.storage.room import Room
@@ -54,10 +65,17 @@ from appliance.vault.registries import Registries
 from appliance.vault.secrets import Secrets
 from appliance.watch import Watcher
 from appliance.workflows.controller import RunController
-from appliance.workflows.interrupted import boot_time
-from appliance.workflows.kept.worth import leave_out
+from appliance.workflows.kept import worth
 
 log = logging.getLogger("appliance")
+
+LEASE_FORGET_S = 120.0
+"""Who has GPUs, no container, and asks for nothing for so long has them no more; at least four resyncs."""
+PING_S = 30.0
+MOST_MESSAGE = 4 << 20
+"""Bytes of a message of a websocket; a command with its arguments has at most 1 MiB."""
+WORDS_S = 2.0
+"""For the last words to the client of a websocket, when the daemon stops."""
 
 
 class _Server(uvicorn.Server):
@@ -66,6 +84,19 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+class _Websocket(WebSocketsSansIOProtocol):
+    """A client that does not read keeps nobody from stopping; a refusal is an answer as good as any."""
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            self.handshake_complete = True  # else the log calls it an error
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self.loop.call_later(WORDS_S, self.transport.abort)
 
 
 @dataclass
@@ -115,11 +146,23 @@ def _servers(parts: Parts) -> list[tuple[_Server, socket.socket]]:
     trusted = home.listen(parts.settings.socket, 0o660)
     home.share_with_docker_group(parts.settings.socket)
     front = home.listen(parts.settings.front_socket, 0o666)
-    doors = ((app, trusted), (behind_token(app, parts.token), front))
-    return [
-        (_Server(uvicorn.Config(door, log_config=None, access_log=False, lifespan="off", ws="none")), listener)
-        for door, listener in doors
-    ]
+    doors = ((app, trusted), (behind_token(app, parts.token, own_token(parts.db)), front))
+    return [(_Server(server_config(door)), listener) for door, listener in doors]
+
+
+def server_config(door: Any) -> uvicorn.Config:
+    """Pings keep a silent terminal's connection open. None is missed: a client may pause for as long as it likes."""
+    return uvicorn.Config(
+        door,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws=_Websocket,
+        ws_max_size=MOST_MESSAGE,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=None,
+        ws_per_message_deflate=False,
+    )
 
 
 def _booted() -> float:
@@ -128,6 +171,11 @@ def _booted() -> float:
         return boot_time(Path("/proc/stat").read_text())
     except OSError:
         return 0.0
+
+
+def leave_out(copy: Database, names: Collection[str]) -> set[str]:
+    """Volumes that no backup takes along: they can be made, or fetched, again."""
+    return worth.leave_out(copy, names) | volumes.can_be_fetched(names)
 
 
 async def _first_look(room: Room) -> None:
@@ -140,6 +188,7 @@ async def _first_look(room: Room) -> None:
 
 async def _build(settings: Settings, clock: Callable[[], float]) -> House:
     """Every part, none of them started but the stores."""
+    machines = read_machines(settings.machines, str(settings.config_file), default=settings.machine)
     instance = home.instance_id(settings)
     db = Database(settings.state_file)
     secrets = Secrets(db, settings.home / "secret.key", clock)
@@ -186,12 +235,24 @@ async def _build(settings: Settings, clock: Callable[[], float]) -> House:
     await datasets.sweep()
     await workspaces.sweep()
     reconciler = Reconciler((), resync_s=settings.resync_s)
-    notebooks = NotebookController(
+    gpus = GpuWatch(clock=clock)
+    gpus.on_inventory.append(telemetry.sampled)
+    scheduler = Scheduler(
+        db=db,
+        containers=engine.list,
+        watch=gpus,
+        machines=machines,
+        machine=settings.machine,
+        forget_s=max(LEASE_FORGET_S, 4 * settings.resync_s),
+        clock=clock,
+    )
+    notebooks = Notebooks(
         db=db,
         engine=engine,
         images=images,
         workspaces=workspaces,
         datasets=datasets,
+        models=models,
         store=store,
         telemetry=telemetry,
         router=router,
@@ -201,6 +262,11 @@ async def _build(settings: Settings, clock: Callable[[], float]) -> House:
         clock=clock,
         hint=reconciler.hint,
         no_room=room.why,
+        no_moments=room.no_moments,
+        leases=scheduler,
+        never=scheduler.never,
+        waited_for=scheduler.waited_for,
+        booted=_booted(),
     )
     scaler = Scaler(
         db=db,
@@ -209,6 +275,7 @@ async def _build(settings: Settings, clock: Callable[[], float]) -> House:
         telemetry=telemetry,
         settings=settings,
         host=this_machine(),
+        machines=machines,
         clock=clock,
         hint=reconciler.hint,
     )
@@ -239,6 +306,8 @@ async def _build(settings: Settings, clock: Callable[[], float]) -> House:
         clock=clock,
         hint=reconciler.hint,
         no_room=room.why,
+        leases=scheduler,
+        booted=_booted(),
     )
     runs = RunController(
         db=db,
@@ -255,10 +324,12 @@ async def _build(settings: Settings, clock: Callable[[], float]) -> House:
         clock=clock,
         hint=reconciler.hint,
         no_room=room.why,
+        leases=scheduler,
         booted=_booted(),
     )
+    tell_leaseholders(scheduler, notebooks, deployments, runs, engine, reconciler.hint, grace_s=settings.stop_grace_s)
     triggers = Triggers(db=db, vault=secrets, instance=instance, home=settings.home, clock=clock, hint=reconciler.hint)
-    for controller in (notebooks, deployments, runs, *triggers.wakers()):
+    for controller in (notebooks.controller, notebooks.executing, deployments, runs, *triggers.wakers()):
         reconciler.add(controller)
     parts = Parts(
         settings=settings,
@@ -281,6 +352,18 @@ async def _build(settings: Settings, clock: Callable[[], float]) -> House:
         clock=clock,
         started=clock(),
         meters=router.meters,
+        machines=machines,
+        gpus=scheduler,
     )
     watcher = Watcher(db, settings.specs_dir, debounce_s=settings.watch_debounce_s, clock=clock, hint=reconciler.hint)
-    return House(parts, store, router, runs, deployments, reconciler, watcher, room, triggers, scaler)
+    reaching = Reaching(
+        snapshot=scheduler.snapshot,
+        inspect=engine.inspect,
+        devices=Devices(),
+        on_lost=lambda who, words: scheduler.on_lost(who, words),
+        clock=clock,
+    )
+    return House(
+        *(parts, store, router, runs, deployments, reconciler, watcher, room, triggers, scaler, gpus, scheduler),
+        reaching=reaching,
+    )

@@ -11,8 +11,9 @@ ApplianceError
 │   ├── DaemonDown      the daemon cannot be reached (raised by the client)
 │   └── EngineDown      the Docker engine cannot be reached
 ├── EngineError         the Docker engine refused
-│   └── ImageNotFound   the image is not here, and cannot be had now
-│       └── NoSuchImage its registry has answered: there is none, or none for us
+│   ├── ImageNotFound   the image is not here, and cannot be had now
+│   │   └── NoSuchImage its registry has answered: there is none, or none for us
+│   └── GpuRefused      a container cannot be given its GPUs as this machine is now
 ├── StorageError        a volume operation failed
 │   └── NoSpace         the disk or the quota is full
 ├── RouterError         the front door refused its configuration or does not answer
@@ -99,6 +100,10 @@ class Unavailable(ApplianceError):
     code, status, exit_code = "unavailable", 503, 1
 
 
+class TooMany(Unavailable):
+    code, status = "too_many", 429
+
+
 class DaemonDown(Unavailable):
     code, exit_code = "daemon_down", 5
 
@@ -109,6 +114,12 @@ class EngineDown(Unavailable):
 
 class EngineError(ApplianceError):
     code, status = "engine", 502
+
+
+class GpuRefused(EngineError):
+    """The fault is the machine's and not the spec's: what asked for them waits until it is cured."""
+
+    code, status = "gpu_refused", 503
 
 
 class ImageNotFound(EngineError):

@@ -17,12 +17,16 @@ from appliance import wire
 from appliance.api.parts import Parts
 from appliance.deployments.controller import DeploymentController
 from appliance.deployments.scaler import Scaler
-from appliance.engine.labels import Owner, owner_of
+from appliance.engine.labels import EXECUTION, Owner, owner_of
 from appliance.engine.types import EngineEvent
 from appliance.errors import ApplianceError, RouterError
-from appliance.gpu import inventory
+from appliance.gpu.types import Inventory
+from appliance.gpu.watch import GpuWatch
 from appliance.reconcile import Reconciler
 from appliance.router.router import Router
+from appliance.scheduler.leasing import LEASE
+from appliance.scheduler.reaching import Reaching
+from appliance.scheduler.scheduler import Scheduler
 from appliance.state import events
 from appliance.storage.base import Store
 from appliance.storage.room import Room
@@ -39,9 +43,10 @@ CHECK_S = 10.0
 SCALE_S = 1.0
 """Between two looks at deployments that scale or sleep by themselves."""
 RETRY_S = 2.0
-GPU_DEADLINE_S = 5.0
 TEND_S = 60.0
 """Between two looks at the notebooks' histories, and at what old runs have left."""
+WATCH_S = 1.0
+"""Between two looks at the sessions of notebooks, for saves and for whether anybody uses them."""
 LOW_CHECK_S = 1.0
 """The same, where the disk may be full soon."""
 FORECAST_S = 60.0
@@ -65,8 +70,13 @@ class House:
     room: Room
     triggers: Triggers
     scaler: Scaler
+    gpus: GpuWatch
+    scheduler: Scheduler
+    reaching: Reaching
     steady: Steady = field(default_factory=Steady)
     """Whether the clock is to be believed by what lets go of old things."""
+    answered: bool = False
+    """Whether the engine has answered since the start."""
 
     def background(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
         works = {
@@ -74,9 +84,13 @@ class House:
             "watched folder": self.watcher.run,
             "engine": self._follow_engine,
             "front door": self._keep_router,
+            "gpu watch": self._watch_gpus,
+            "leases": self.scheduler.run,
+            "reach of GPUs": self.reaching.run,
             "checks": self._check,
             "disk space": self._watch_space,
             "history": self._tend,
+            "sessions": self._watch_sessions,
             "kept runs": self._tend_runs,
             "triggers": self.triggers.run,
             "scaling": self._scale,
@@ -91,6 +105,8 @@ class House:
             parts.space.close,
             parts.notebooks.close,
             self.deployments.close,
+            self.gpus.close,
+            self.scheduler.close,
             parts.telemetry.stop,
             parts.engine.close,
         ):
@@ -119,6 +135,7 @@ class House:
     async def _greet_engine(self) -> None:
         """At its first answer, and at each one after it was away."""
         info = await self.parts.engine.connect()
+        self.answered = True  # whoever comes second of this and the front door, finds the routes and the engine
         await self._leave_ended()
         gateway = await self.parts.engine.ensure_network()
         await self.router.set_binds([f"{gateway}:{self.parts.settings.port}"])
@@ -133,6 +150,9 @@ class House:
     async def _leave_ended(self) -> None:
         """What ended while nobody looked takes no more requests: an engine that was away may give its port away."""
         found = {one.id[:_SHORT_ID]: one for one in await self.parts.engine.list()}
+        for short_id, one in found.items():
+            if one.state == "running":
+                self._back(short_id, owner_of(one.labels))
         for route in (await self.router.status()).routes:
             for target in route.targets:
                 container = found.get(target.id)
@@ -144,8 +164,17 @@ class House:
             await self.router.lost(target)
         except RouterError as error:
             log.warning("%s has ended and the front door may still lead there: %s", target, error)
-        if owner and owner.kind == self.deployments.kind:
-            self.deployments.retell(owner.uid)
+        self._retell(owner)
+
+    def _back(self, target: str, owner: Owner | None) -> None:
+        """One that ended runs anew: the front door may lead there again, where it is told to."""
+        if self.router.back(target):
+            self._retell(owner)
+
+    def _retell(self, owner: Owner | None) -> None:
+        for served in (self.deployments, self.parts.notebooks):
+            if owner and owner.kind == served.kind:
+                served.retell(owner.uid)
 
     async def _catch_up(self) -> None:
         for container in await self.parts.engine.list():
@@ -156,24 +185,31 @@ class House:
     async def _on_event(self, event: EngineEvent) -> None:
         if event.action == "lost":
             self.runs.engine_lost(event.at)
+            self.deployments.engine_lost(event.at)
+            self.parts.notebooks.engine_lost(event.at)
             self._tell("engine", False, "the Docker engine went away; it is asked again: start it if it stays away")
             return
         if event.action == "resync":
             self.runs.engine_back(event.at)
+            self.deployments.engine_back(event.at)
+            self.parts.notebooks.engine_back(event.at)
             await self._greet_engine()
             return
         owner = owner_of(event.labels)
         if owner is None or owner.instance != self.parts.instance:
             return
+        if LEASE in event.labels and event.action in ("start", "die", "destroy"):
+            self.scheduler.noticed(event.container_id, event.action)
         if owner.kind == self.runs.kind:
             self.runs.noticed(owner, event.action)
             return
         if event.action == "die":  # at once, whatever the next pass meets
             await self._lost(event.container_id[:_SHORT_ID], owner)
         if event.action == "start":
+            self._back(event.container_id[:_SHORT_ID], owner)
             await self._follow_logs(event.container_id)
         if event.action in ("start", "die", "destroy", "oom"):
-            self.parts.hint(owner.shown_kind, owner.uid)
+            self.parts.hint(EXECUTION if owner.kind == EXECUTION else owner.shown_kind, owner.uid)
 
     async def _follow_logs(self, container_id: str) -> None:
         """A listing does not tell where a container's log is, so it is looked at by itself."""
@@ -188,9 +224,10 @@ class House:
     async def _keep_router(self) -> None:
         while True:
             try:
+                self.router.on_problem = self._record_door
                 await self.router.start()
                 self._tell("front door", True, self.parts.settings.url)
-                if "engine" in self.parts.health and self.parts.health["engine"]["ok"]:
+                if self.answered:
                     with suppress(ApplianceError):  # at its next answer, then
                         await self._leave_ended()
                 self.reconciler.hint_all()
@@ -203,7 +240,6 @@ class House:
             await asyncio.sleep(RETRY_S)
 
     async def _check(self) -> None:
-        await self._check_gpus()
         while True:
             if "front door" in self.parts.health:  # told for the first time by whoever starts it
                 status = await self.router.status()
@@ -217,8 +253,14 @@ class House:
 
     async def _tend(self) -> None:
         while True:
-            await self.parts.notebooks.tend(self.parts.clock())
+            now = self.parts.clock()
+            await self.parts.notebooks.tend(now, by_age=self.steady.look(now, time.monotonic()))
             await asyncio.sleep(TEND_S)
+
+    async def _watch_sessions(self) -> None:
+        while True:
+            await self.parts.notebooks.watch()
+            await asyncio.sleep(WATCH_S)
 
     async def _tend_runs(self) -> None:
         while True:
@@ -261,13 +303,20 @@ class House:
         with self.parts.db.write() as db:
             events.record(db, "appliance", "storage", reason, message, now=self.parts.clock(), level=level)
 
-    async def _check_gpus(self) -> None:
+    def _record_door(self, problem: str) -> None:
+        with self.parts.db.write() as db:
+            now = self.parts.clock()
+            events.record(db, "appliance", "front door", "Trouble", problem, now=now, level="warning")
+
+    async def _watch_gpus(self) -> None:
+        self.gpus.on_inventory.append(self._tell_gpus)
         try:
-            async with asyncio.timeout(GPU_DEADLINE_S):
-                found = await asyncio.to_thread(inventory.look)
-            self._tell("gpu", found.ok, found.message)
-        except TimeoutError:
-            self._tell("gpu", False, f"NVML did not answer within {GPU_DEADLINE_S:.0f} s; see `nvidia-smi`")
+            await self.gpus.run()
+        finally:
+            self.gpus.on_inventory.remove(self._tell_gpus)
+
+    def _tell_gpus(self, _: Inventory) -> None:
+        self._tell("gpu", *self.scheduler.health())
 
     def _tell(self, name: str, ok: bool, message: str) -> None:
         before = self.parts.health.get(name)

@@ -39,6 +39,7 @@ SETTINGS = (
     Setting("notebook_image", "appliance/notebook", "Image of a notebook that names none."),
     Setting("shm_mb", 1024, "Shared memory of a container, in MiB; PyTorch's data loaders need it."),
     Setting("stop_grace_s", 10.0, "Seconds between the polite stop of a container and the kill."),
+    Setting("machine", "", "Machine type of a spec that names one nobody knows; empty: it runs without a GPU."),
     Setting("max_parallel_jobs", 4, "Workflow jobs that run at the same time on this machine.", 1),
     Setting("resync_s", 30.0, "Seconds between two full comparisons of what is declared with what runs."),
     Setting("watch_debounce_s", 0.3, "Seconds a spec file must be unchanged before it is read."),
@@ -50,7 +51,18 @@ SETTINGS = (
     Setting("keep_revisions", 50, "Revisions of a deployment that are kept, and those that serve or have lately.", 1),
     Setting("autoscale_every_s", 15.0, "Seconds between two looks at the load of deployments that scale by it.", 1),
     Setting("snapshot_interval_s", 600.0, "Seconds between two snapshots of a running notebook's changes; 0: none."),
-    Setting("keep_recent_h", 24.0, "Hours for which every snapshot of a workspace is kept."),
+    Setting("save_quiet_s", 5.0, "Seconds after the last save in Jupyter until a snapshot is taken.", 0, 3600),
+    Setting("save_every_s", 60.0, "Seconds after which one is taken though saves go on; 0: none are.", 0, 86_400),
+    Setting("idle_after_s", 0.0, "Seconds without activity after which a notebook's session is stopped; 0: never."),
+    Setting("idle_warn_s", 300.0, "Seconds before that end at which it is said; at most half of it.", 0, 86_400),
+    Setting(
+        "idle_gpu_after_s", 1800.0, "Seconds after which a GPU that a notebook has and does not use is told; 0: never."
+    ),
+    Setting(
+        "idle_gpu_stop_s", 0.0, "Seconds after which such a notebook is stopped for who waits for a GPU; 0: never."
+    ),
+    Setting("keep_deleted_days", 7.0, "Days for which a deleted notebook can be brought back; 0: not at all."),
+    Setting("keep_recent_h", 24.0, "Hours for which snapshots stay; automatic ones after an hour: one in 10 minutes."),
     Setting("keep_hourly", 48, "Hours of which the newest snapshot is kept, of those that have one."),
     Setting("keep_daily", 30, "Days of which the newest snapshot is kept."),
     Setting("keep_weekly", 12, "Weeks of which the newest snapshot is kept."),
@@ -63,6 +75,8 @@ SETTINGS = (
     Setting("keep_events_days", 90.0, "Days for which events are kept; 0: for ever."),
     Setting("reserve_mb", 512, "Disk space kept back for the appliance's own state, in MiB; 0 keeps none."),
 )
+MACHINES = "machines"
+"""The one key of `config.toml` that holds tables."""
 _TABLE = {setting.name: setting for setting in SETTINGS}
 
 
@@ -81,6 +95,7 @@ class Settings:
     notebook_image: str
     shm_mb: int
     stop_grace_s: float
+    machine: str
     max_parallel_jobs: int
     resync_s: float
     watch_debounce_s: float
@@ -92,6 +107,13 @@ class Settings:
     keep_revisions: int
     autoscale_every_s: float
     snapshot_interval_s: float
+    save_quiet_s: float
+    save_every_s: float
+    idle_after_s: float
+    idle_warn_s: float
+    idle_gpu_after_s: float
+    idle_gpu_stop_s: float
+    keep_deleted_days: float
     keep_recent_h: float
     keep_hourly: int
     keep_daily: int
@@ -104,8 +126,14 @@ class Settings:
     keep_runs: int
     keep_events_days: float
     reserve_mb: int
+    machines: Mapping[str, object] = field(default_factory=dict, hash=False)
+    """The tables `[machines.NAME]` as they were written; `spec.machine_tables` reads them."""
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Setting name -> where its value came from: `default`, `config.toml` or the variable."""
+
+    @property
+    def config_file(self) -> Path:
+        return self.home / "config.toml"
 
     @property
     def run_dir(self) -> Path:
@@ -175,7 +203,8 @@ def load(environ: Mapping[str, str] = os.environ, home: Path | None = None) -> S
             raw, origin = setting.default, "default"
         values[setting.name] = _convert(setting, raw, origin)
         origins[setting.name] = origin
-    return Settings(home=home, origins=origins, **values)  # type: ignore[arg-type]  # _convert keeps the types
+    machines = _machines(from_file.get(MACHINES, {}), home / "config.toml")
+    return Settings(home=home, machines=machines, origins=origins, **values)  # type: ignore[arg-type]  # _convert keeps the types
 
 
 def _read_config(path: Path) -> dict[str, object]:
@@ -187,12 +216,19 @@ def _read_config(path: Path) -> dict[str, object]:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"not valid TOML: {error}", where=str(path), hint="correct the file or remove it") from None
-    unknown = sorted(set(found) - set(_TABLE))
+    unknown = sorted(set(found) - set(_TABLE) - {MACHINES})
     if unknown:
         raise UsageError(
             f"unknown setting {unknown[0]!r}", where=str(path), hint="`appliance config` lists the settings"
         )
     return found
+
+
+def _machines(raw: object, path: Path) -> Mapping[str, object]:
+    """Each table, unread: a wrong one stops the daemon, and not who asks it something."""
+    if isinstance(raw, dict):
+        return raw
+    raise UsageError("machines must be tables", where=str(path), hint="such as [machines.small] with gpus = 1 below it")
 
 
 def _convert(setting: Setting, raw: object, origin: str) -> Value:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 from appliance import home
 from appliance.engine.docker import Engine
+from appliance.engine.labels import owner_of
 from appliance.engine.types import Container
 from appliance.errors import ApplianceError
 from appliance.router.router import Router
 from appliance.settings import Settings
-from appliance.state import runs
+from appliance.state import rollouts, runs, sessions
 from appliance.state.db import Database
 
 
@@ -48,7 +49,10 @@ async def end_everything(settings: Settings) -> list[str]:
 
 
 async def stop_containers(db: Database | None, engine: Engine, *, grace_s: float, clock: Callable[[], float]) -> int:
-    """How many there are. That a job is stopped stands in its row before: its end is not taken for its program's."""
+    """How many there are.
+
+    That a job, a replica or a session is stopped stands in its row before: its end is not its program's.
+    """
     containers = await engine.list()
     for container in containers:
         marked = container.state == "running" and _mark(db, container, clock())
@@ -64,7 +68,12 @@ async def stop_containers(db: Database | None, engine: Engine, *, grace_s: float
 def _mark(db: Database | None, container: Container, at: float | None) -> bool:
     if db is None:
         return False
+    owner = owner_of(container.labels)
     with db.write() as connection:
+        if owner and owner.kind == "deployment":
+            return rollouts.mark_stopped(connection, owner.uid, container.id, at)
+        if owner and owner.kind == "notebook":
+            return sessions.mark_stopped(connection, owner.uid, container.id, at)
         return runs.mark_stopped(connection, container.name, at)
 
 

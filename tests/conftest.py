@@ -26,6 +26,8 @@ pytest_plugins = [
     "tests.support.daemon",
     "tests.support.git",
     "tests.support.corpus",
+    "tests.support.node",
+    "tests.support.nvml",
 ]
 
 

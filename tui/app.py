@@ -23,15 +23,19 @@ from tui.history import HistoryScreen
 from tui.home import Home
 from tui.kinds import BY_NAME, EVERYWHERE, KINDS, Action, Document, singular, subject
 from tui.listing import Listing
+from tui.notebook_life import VERBS, act
 from tui.run import RunScreen
+from tui.terminal import shell
 
 PULSE_S = 1.0
 TITLES = ("Home", *(kind.title for kind in KINDS))
+SCREEN_KEYS = (*((digit, digit) for digit in "1234567890"), ("minus", "-"))
+"""By number: the key as the terminal calls it, and as it is written."""
+SCREENS = tuple(zip(SCREEN_KEYS, TITLES, strict=True))
 OF_THE_LISTS = frozenset({"act", "apply", "clear", "details", "down", "filter", "screen", "up"})
 ONCE_MORE = frozenset({"resume", "replay"})
 """Make a new run of the one under the cursor."""
 LOSSES = {
-    "notebooks": "its data and its history go with it",
     "datasets": "its data and its history go with it",
     "runs": "its record, and all that is kept of it, go with it",
     "workflows": "it is forgotten; its runs stay",
@@ -58,7 +62,7 @@ class ApplianceApp(App[None]):
         Binding("enter", "details", show=False),
         Binding("j", "down", show=False),
         Binding("k", "up", show=False),
-        *(Binding(str(number % 10), f"screen({number - 1})", show=False) for number in range(1, len(KINDS) + 2)),
+        *(Binding(key, f"screen({number})", show=False) for number, (key, _) in enumerate(SCREEN_KEYS)),
         *(
             Binding(action.key, f"act('{action.verb}')", action.text)
             for action in {action.verb: action for kind in KINDS for action in kind.actions}.values()
@@ -71,7 +75,7 @@ class ApplianceApp(App[None]):
         self._stale_since = 0
 
     def compose(self) -> ComposeResult:
-        yield Tabs(*(Tab(f"{number % 10} {title}", id=f"tab-{number - 1}") for number, title in enumerate(TITLES, 1)))
+        yield Tabs(*(Tab(f"{shown} {title}", id=f"tab-{number}") for number, ((_, shown), title) in enumerate(SCREENS)))
         yield Static("", id="banner", markup=False)
         with ContentSwitcher(initial="home"):
             yield Home()
@@ -181,6 +185,10 @@ class ApplianceApp(App[None]):
             await self.push_screen(LogScreen(self._feed, singular(kind), name))
         elif verb == "history":
             await self.push_screen(HistoryScreen(self._feed, name))
+        elif kind == "notebooks" and verb in VERBS:
+            await act(self, self._feed, verb, name)
+        elif verb == "terminal":
+            shell(self, kind, name)
         elif verb == "open":
             await self._open(kind, name, row)
         elif verb == "delete":

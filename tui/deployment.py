@@ -9,25 +9,34 @@ from typing import Any, ClassVar
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
 from textual.screen import Screen
 from textual.widgets import DataTable, Footer, Label, Static
 
 from appliance.client import Client, words
 from appliance.errors import ApplianceError
 from tui.asking import answer
+from tui.deployed import (
+    REPLICAS,
+    REVISIONS,
+    compared,
+    difference,
+    head,
+    replica,
+    replica_page,
+    revision,
+    revision_page,
+    traffic,
+    way_back,
+)
 from tui.dialogs import AskScreen, DetailScreen, LogScreen, PageScreen
 from tui.feed import Feed
-from tui.kinds import Cells, Document, age, first_line
+from tui.kinds import Document, first_line
 from tui.table import LiveTable
 
 PULSE_S = 1.0
 TRAFFIC_EVERY = 5
 """Pulses between two looks at the traffic: it is counted from what is stored."""
-REPLICAS = ("replica", "gen", "state", "in flight", "restarts", "detail")
-REVISIONS = ("gen", "phase", "cause", "age", "image", "models", "detail")
-BARS = "▁▂▃▄▅▆▇█"
-IMAGE = 20
-"""Characters of an image's name that a cell shows; its end tells most."""
 
 
 class DeploymentScreen(Screen[None]):
@@ -43,7 +52,8 @@ class DeploymentScreen(Screen[None]):
         Binding("k", "up", show=False),
     ]
     DEFAULT_CSS = """
-    DeploymentScreen #head { padding: 0 1; height: auto; max-height: 7; }
+    DeploymentScreen #top { padding: 0 1; height: auto; max-height: 9; }
+    DeploymentScreen #head { width: 100%; height: auto; }
     DeploymentScreen #traffic { padding: 0 1; height: auto; max-height: 3; }
     DeploymentScreen #replicas { height: auto; max-height: 35%; }
     DeploymentScreen #revisions { height: 1fr; }
@@ -57,7 +67,8 @@ class DeploymentScreen(Screen[None]):
         self._pulses = 0
 
     def compose(self) -> ComposeResult:
-        yield Label(f"deployment {self._of}: loading ...", id="head", markup=False)
+        with VerticalScroll(id="top", can_focus=False):  # its bar is the mark that there is more
+            yield Label(f"deployment {self._of}: loading ...", id="head", markup=False)
         yield Static("", id="traffic", markup=False)
         yield LiveTable(REPLICAS, css_id="replicas")
         yield LiveTable(REVISIONS, css_id="revisions")
@@ -80,6 +91,12 @@ class DeploymentScreen(Screen[None]):
     def revision(self) -> Document | None:
         """The one under the cursor."""
         return next((row for row in self._revisions if str(row["generation"]) == self.revisions.current), None)
+
+    @property
+    def replica(self) -> Document | None:
+        """The one under the cursor."""
+        rows: Sequence[Document] = self._document.get("status", {}).get("replicas", ())
+        return next((row for row in rows if row["container"] == self.replicas.current), None)
 
     @work(exclusive=True, group="load", exit_on_error=False)
     async def load(self) -> None:
@@ -118,17 +135,18 @@ class DeploymentScreen(Screen[None]):
         return True
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
-        if event.data_table is self.replicas:
-            self.action_logs()
-        else:
-            self.action_diff()
+        """The row in full: its cells show what fits."""
+        now = time.time()
+        if event.data_table is self.revisions:
+            if row := self.revision:
+                self.app.push_screen(PageScreen(revision_page(row, now)))
+        elif row := self.replica:
+            self.app.push_screen(PageScreen(replica_page(row, now)))
 
     def action_logs(self) -> None:
         """Of the replica under the cursor where the cursor is among them, else of all."""
-        part = ""
-        if self.focused is self.replicas:
-            rows = self._document["status"].get("replicas", ())
-            part = next((str(row["id"]) for row in rows if row["container"] == self.replicas.current), "")
+        row = self.replica if self.focused is self.replicas else None
+        part = str(row["id"]) if row else ""
         self.app.push_screen(LogScreen(self._feed, "deployment", self._of, part))
 
     def action_document(self) -> None:
@@ -154,10 +172,11 @@ class DeploymentScreen(Screen[None]):
         if not (row := self.revision):
             return
         to = int(row["generation"])
+        question = way_back(self._of, self._revisions, row, time.time())
+        if not await self.app.push_screen_wait(AskScreen(question, must="yes")):
+            return
         if item := await self._ask(lambda client: client.roll_back(self._of, to)):
             self.notify(f"generation {item['generation']} brings back generation {to}", markup=False)
-            if doubts := words.doubts(row):
-                self.notify(first_line(doubts), severity="warning", markup=False)
             self.load()
 
     @work(exit_on_error=False)
@@ -188,59 +207,3 @@ class DeploymentScreen(Screen[None]):
 
     async def _ask(self, ask: Callable[[Client], Any]) -> Any:
         return await answer(self, self._feed, ask)
-
-
-def head(item: Document, now: float) -> str:
-    status = item["status"]
-    lines = [
-        f"deployment {item['name']}   {item['phase']}   {item['url']}",
-        item["problem"] or words.message(item, now),
-        words.rollout(status, now),
-        words.asleep(status, now) or words.scale(status, now),
-        words.held(status),
-        *status.get("missing", ()),
-    ]
-    return "\n".join(first_line(line) for line in lines if line)
-
-
-def replica(row: Document, now: float) -> Cells:
-    under_way = "-" if row.get("in_flight") is None else str(row["in_flight"])
-    told = first_line(words.replica(row, now))
-    return (row["id"], str(row["generation"]), row["state"], under_way, str(row.get("restarts", 0)), told)
-
-
-def revision(row: Document, now: float) -> Cells:
-    image = first_line(row["image"])
-    image = image if len(image) <= IMAGE else f"…{image[1 - IMAGE :]}"
-    models = first_line(", ".join(row["models"])) or "-"
-    told = first_line(words.revision(row))
-    return (
-        *(str(row["generation"]), row["phase"], first_line(words.cause(row))),
-        *(age(row["created"], now), image, models, told),
-    )
-
-
-def traffic(found: Document, width: int) -> str:
-    """In words, above a line of bars: the requests of each step, as many steps as there is room for."""
-    counts = [int(step["requests"]) for step in found["steps"]]
-    return f"requests: {words.traffic(found)}\n{bars(counts[-max(1, width) :])}"
-
-
-def bars(counts: Sequence[int]) -> str:
-    """The highest fills its line; what is not nothing is seen."""
-    most = max(counts, default=0)
-    return "".join(" " if not count else BARS[(count * len(BARS) - 1) // most] for count in counts)
-
-
-def compared(revisions: Sequence[Document], under: Document | None) -> tuple[int, int] | None:
-    """Generations, newest first in `revisions`; None: there is nothing to compare with."""
-    if under is None or len(revisions) < 2:
-        return None
-    newest, before = int(revisions[0]["generation"]), int(revisions[1]["generation"])
-    older = int(under["generation"])
-    return (before, newest) if older == newest else (older, newest)
-
-
-def difference(found: Document) -> str:
-    lines = [first_line(line) for line in (*found["made_of"], *found["spec"])] or ["the same spec, image and models"]
-    return "\n".join([f"generation {found['older']} -> {found['newer']}", "", *lines])

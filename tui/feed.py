@@ -27,7 +27,7 @@ class Feed:
 
     @classmethod
     def of_home(cls, home: Path) -> Feed:
-        return cls(lambda: Client.from_environment(home))
+        return cls(lambda: Client.from_environment(home, via="tui"))
 
     async def call(self, ask: Callable[[Client], T]) -> T:
         """Raises what the client raises."""

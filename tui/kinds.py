@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from appliance.client import words
+from appliance.client import gpu_words, words
 from appliance.foreign import clean
 
 Document = Mapping[str, Any]
@@ -16,6 +16,7 @@ Cells = tuple[str, ...]
 GOOD = frozenset({"Running", "Ready", "Serving", "Succeeded", "in force"})
 BAD = frozenset({"Failed", "Error", "Degraded", "Undone", "BROKEN"})
 LONGEST_SUBJECT = 24
+BAR = 10
 BUSY = frozenset(
     {
         "Pending",
@@ -57,6 +58,9 @@ START = Action("s", "start", "start")
 STOP = Action("x", "stop", "stop")
 HISTORY = Action("h", "history", "history")
 OPEN = Action("o", "open", "open in browser")
+TERMINAL = Action("T", "terminal", "terminal")
+RESTART = Action("R", "restart", "restart")
+RENAME = Action("N", "rename", "rename")
 DELETE = Action("D", "delete", "delete")
 
 
@@ -142,6 +146,28 @@ def _event(row: Document, now: float) -> Cells:
     return (when, row["level"], short(f"{row['kind']}/{row['name']}"), row["reason"], first_line(row["message"]))
 
 
+def _gpu(row: Document, now: float) -> Cells:
+    own = gpu_words.whole(row)
+    memory = f"{_gib(row['used'])} of {_gib(row['memory'])}"
+    state = "split" if row["split"] and not row["lost"] else first_line(gpu_words.state(own))
+    return (
+        *(str(row["index"]), short(row["name"]), bar(row["utilisation"]), memory, gpu_words.power(row)),
+        *(gpu_words.number(row["temperature"], " C"), state, first_line(gpu_words.holders(own))),
+    )
+
+
+def bar(percent: int | None) -> str:
+    """Of a hundred, the same length for each; `-` for what nobody tells."""
+    if percent is None:
+        return "-"
+    full = min(max(percent, 0), 100) * BAR // 100
+    return f"{'█' * full}{'░' * (BAR - full)} {percent:3d}%"
+
+
+def _gib(count: int | None) -> str:
+    return "-" if count is None else f"{count / 2**30:.1f} GiB"
+
+
 def _spec(row: Document, now: float) -> Cells:
     state = "BROKEN" if row["problem"] else "in force"
     return (row["name"], state, " ".join(row["declares"]), first_line(row["problem"]))
@@ -151,7 +177,7 @@ RESOURCE = ("name", "phase", "age", "source", "detail")
 KINDS = (
     Kind("notebooks", "Notebooks", RESOURCE, _resource,
          "No notebooks yet. Press a to apply a spec, or type `appliance notebook create NAME`.",
-         (START, STOP, OPEN, LOGS, HISTORY, DELETE)),
+         (START, STOP, RESTART, OPEN, TERMINAL, LOGS, HISTORY, RENAME, DELETE)),
     Kind("runs", "Runs", ("name", "phase", "cause", "age", "took", "detail"), _run,
          "No runs yet. Press r on a workflow.",
          (Action("x", "cancel", "cancel"), Action("e", "resume", "resume"), Action("y", "replay", "replay"), LOGS,
@@ -159,7 +185,7 @@ KINDS = (
     Kind("workflows", "Workflows", ("name", "phase", "age", "source", "next run", "detail"), _workflow,
          "No workflows yet. Press a to apply a spec file.", (Action("r", "run", "run"), DELETE)),
     Kind("deployments", "Deployments", ("name", "phase", "ready", "age", "source", "detail"), _deployment,
-         "No deployments yet. Press a to apply a spec file.", (START, STOP, OPEN, LOGS, DELETE)),
+         "No deployments yet. Press a to apply a spec file.", (START, STOP, OPEN, TERMINAL, LOGS, DELETE)),
     Kind("datasets", "Datasets", ("name", "phase", "age", "detail"), _dataset,
          "No datasets yet. Type `appliance dataset create NAME`.", (DELETE,)),
     Kind("models", "Models", ("id", "name", "type", "dataset", "age"), _model,
@@ -170,6 +196,8 @@ KINDS = (
          "No repositories yet. Press a to apply a spec of `kind: repository`; its pushes then start workflows.",
          (DELETE,)),
     Kind("events", "Events", ("time", "level", "subject", "reason", "message"), _event, "Nothing has happened yet."),
+    Kind("gpus", "GPUs", ("gpu", "name", "busy", "memory", "power", "temp", "state", "who"), _gpu,
+         "No GPU here. `appliance doctor` tells what was looked for."),
 )  # fmt: skip
 BY_NAME = {kind.name: kind for kind in KINDS}
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from appliance.api import problem
-from appliance.api.auth import RequireToken
+from appliance.api.auth import OwnToken, RequireToken, nobodys
 from appliance.api.parts import Parts
 from appliance.api.requests import LimitBody
 from appliance.api.routes import (
@@ -19,8 +19,13 @@ from appliance.api.routes import (
     datasets,
     deployments,
     diff,
+    executions,
+    gpus,
+    history_page,
     hooks,
+    machines,
     models,
+    notebook_life,
     notebooks,
     records,
     registries,
@@ -29,6 +34,8 @@ from appliance.api.routes import (
     secrets,
     space,
     system,
+    terminals,
+    trash,
     uploads,
 )
 from appliance.errors import ApplianceError
@@ -40,11 +47,15 @@ class _ServedKind(StringConvertor):
 
 register_url_convertor("kind", _ServedKind())
 
-ROUTES: tuple[Callable[[Parts], list[Route]], ...] = (
+ROUTES: tuple[Callable[[Parts], Sequence[BaseRoute]], ...] = (
     system.routes,
     notebooks.routes,
+    notebook_life.routes,
+    executions.routes,
+    trash.routes,
     deployments.routes,
     diff.routes,
+    history_page.routes,
     runs.routes,
     datasets.routes,
     uploads.routes,
@@ -52,9 +63,12 @@ ROUTES: tuple[Callable[[Parts], list[Route]], ...] = (
     secrets.routes,
     registries.routes,
     space.routes,
+    gpus.routes,
+    machines.routes,
     backups.routes,
     records.routes,
     hooks.routes,
+    terminals.routes,
     resources.routes,
 )
 
@@ -72,6 +86,6 @@ def build_app(parts: Parts) -> ASGIApp:
     return LimitBody(app)
 
 
-def behind_token(app: ASGIApp, token: str) -> ASGIApp:
-    """For the socket that the front door speaks to."""
-    return RequireToken(app, token)
+def behind_token(app: ASGIApp, token: str, own: OwnToken = nobodys) -> ASGIApp:
+    """For the socket that the front door speaks to. `own` gives each notebook's token, for what that alone opens."""
+    return RequireToken(app, token, own)

@@ -36,7 +36,8 @@ def container_of(deployment: Resource, replica: str) -> str:
             hint = f"`appliance logs deployment/{name}/{replica}` tells why"
             raise Conflict(f"replica {replica} of deployment {name!r} does not run", hint=hint)
         return str(last["container"])
-    running = sorted((row for row in rows if row["state"] != "ended"), key=lambda row: not row["ready"])
+    alive = (row for row in rows if row["state"] != "ended")
+    running = sorted(alive, key=lambda row: (not row["ready"], row["state"] == "leaving"))
     if not running:
         raise Conflict(f"no replica of deployment {name!r} runs", hint=f"`appliance deployment show {name}` tells why")
     return str(running[0]["container"])

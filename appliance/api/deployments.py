@@ -11,8 +11,10 @@ from appliance import revisions, wire
 from appliance.api.parts import Parts
 from appliance.errors import ApplianceError, SpecError
 from appliance.router.meters import Meter
+from appliance.scheduler.view import Gpus
 from appliance.spec.load import Loaded
-from appliance.state import resources, rollouts, scales
+from appliance.spec.models import Deployment
+from appliance.state import models, resources, rollouts, scales
 from appliance.state.db import Connection
 from appliance.state.resources import Resource
 
@@ -31,14 +33,26 @@ async def tell(parts: Parts, deployments: Sequence[Resource], items: Sequence[wi
         rows = list(rollouts.every(parts.db.read, deployment.uid))
         scale = scales.find(parts.db.read, deployment.uid)
         meter = None if found is None else found.get(prefix(deployment))
-        item["status"] = status(item["status"], rows, scale, meter)
+        item["status"] = status(item["status"], rows, scale, meter, now=parts.clock())
 
 
-def warnings(db: Connection, spec: Loaded) -> list[str]:
+def warnings(db: Connection, spec: Loaded, gpus: Gpus | None = None) -> list[str]:
     """Of a deployment that was applied: what it needs and is not there, and that it did not come to serve before."""
     found = resources.find(db, revisions.KIND, spec.name)
     rows = [] if found is None else list(rollouts.every(db, found.uid))
-    return [*revisions.preview(db, spec).missing, *undone(spec.name, rows)]
+    return [*revisions.preview(db, spec).missing, *given(spec, gpus), *undone(spec.name, rows)]
+
+
+def plan(db: Connection, spec: Loaded, gpus: Gpus | None = None) -> list[str]:
+    """What would become of a deployment that is applied, a sentence each."""
+    return [*revisions.preview(db, spec).sentences, *given(spec, gpus)]
+
+
+def given(spec: Loaded, gpus: Gpus | None) -> list[str]:
+    """What its replicas get in place of what their machine type names, where that is something else."""
+    name = spec.spec.machine if isinstance(spec.spec, Deployment) else ""
+    said = gpus.instead(name) if gpus and name else ""
+    return [said] if said else []
 
 
 def undone(name: str, rows: Sequence[rollouts.Rollout]) -> list[str]:
@@ -65,6 +79,38 @@ def missing(db: Connection, deployment: Resource) -> list[str]:
     return list(revisions.preview(db, loaded).missing)
 
 
+def served_models(db: Connection, deployment: Resource) -> list[str]:
+    """Which models the revision that serves was made with, and whether newer ones are registered; a sentence each.
+
+    Where none serves, of the newest that knows its models.
+    """
+    rows = [row for row in rollouts.every(db, deployment.uid) if row.pin is not None]
+    row = next((row for row in rows if row.phase == "Serving"), next(iter(rows), None))
+    specs = {one.generation: one.spec for one in resources.revisions(db, deployment.uid)}
+    if row is None or row.pin is None or row.generation not in specs:
+        return []
+    try:
+        spec = revisions.parse_spec(deployment.name, specs[row.generation])
+    except SpecError:
+        return []
+    named = {mount.path: mount.id for mount in spec.models}
+    return [
+        _served(db, deployment.name, path, str(found), by=named.get(path, ""))
+        for path, found in sorted((row.pin.get("models") or {}).items())
+    ]
+
+
+def _served(db: Connection, deployment: str, path: str, model_id: str, *, by: str) -> str:
+    model = models.find(db, model_id)
+    if model is None:
+        return f"{model_id} at {path}, which is gone"
+    told, newest = f"{model.name} ({model_id}) at {path}", models.newest(db, model.name)
+    if newest is None or newest.id == model_id:
+        return told
+    takes = f"`appliance deployment restart {deployment}` takes it" if by == model.name else "its spec names this one"
+    return f"{told}; a newer one is registered, {newest.id}: {takes}"
+
+
 async def meters(parts: Parts) -> Mapping[str, Meter] | None:
     """By the path that a deployment has at the front door; None: that does not tell."""
     try:
@@ -80,22 +126,32 @@ def prefix(deployment: Resource) -> str:
 
 
 def status(
-    before: Mapping[str, Any], rows: Sequence[rollouts.Rollout], scale: scales.Scale | None, meter: Meter | None
+    before: Mapping[str, Any],
+    rows: Sequence[rollouts.Rollout],
+    scale: scales.Scale | None,
+    meter: Meter | None,
+    *,
+    now: float,
 ) -> dict[str, Any]:
     """The status document with all that is known; `rows` newest first. Pure."""
     return {
         **before,
-        "rollout": rollout(rows),
+        "rollout": rollout(rows, before.get("undo_at"), now=now),
         "scale": None if scale is None else _scale(scale),
         "asleep": scale is not None and scale.asleep,
         "held": None if meter is None else meter.held,
         "replicas": [
-            {**replica, "in_flight": in_flight(meter, replica["container"])} for replica in before.get("replicas", ())
+            {
+                **replica,
+                "in_flight": in_flight(meter, replica["container"]),
+                "leaving_s": max(0.0, replica["leaves_by"] - now) if replica.get("leaves_by") else None,
+            }
+            for replica in before.get("replicas", ())
         ],
     }
 
 
-def rollout(rows: Sequence[rollouts.Rollout]) -> wire.Rollout | None:
+def rollout(rows: Sequence[rollouts.Rollout], undo_at: float | None = None, *, now: float = 0.0) -> wire.Rollout | None:
     """How far the newest revision is; None: nothing has been declared yet."""
     if not rows:
         return None
@@ -109,6 +165,7 @@ def rollout(rows: Sequence[rollouts.Rollout]) -> wire.Rollout | None:
         copies=newest.copies,
         since=newest.ended or began or newest.created,
         serving=next((row.generation for row in rows if row.phase == "Serving"), None),
+        undo_s=max(0.0, undo_at - now) if undo_at and newest.phase in rollouts.OPEN else None,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pydantic import TypeAdapter
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from appliance import __version__, wire
 
@@ -29,9 +29,22 @@ SUMMARIES = {
     "/v1/deployments/{name}/scale": "Another number of replicas; none is replaced",
     "/v1/deployments/{name}/traffic": "Requests, latencies and errors since a time, and what is under way now",
     "/v1/deployments/{name}/exec": "Run a command in a replica: lines of JSON, ExecOutput and at last ExecEnd",
+    "/v1/deployments/{name}/terminal": "A websocket: a command in a replica, at a terminal or at pipes",
+    "/v1/notebooks/{name}/terminal": "A websocket: a shell or a command in the session, at a terminal or at pipes",
+    "/v1/notebooks/{name}/executions": "Files of the notebook executed with nobody watching, newest first; or another",
+    "/v1/notebooks/{name}/executions/{number}": "One of them; `newest` in place of a number",
+    "/v1/notebooks/{name}/executions/{number}/cancel": "It is asked to end, and saves what it has",
+    "/v1/gpus": "What each GPU does at present, and who has it",
+    "/v1/leases": "Who has GPUs, then who waits for some, in the order in which they are served",
+    "/v1/gpu/ledger": "What GPUs came to since a time, by=owner, name, kind or device; whole hours",
+    "/v1/gpus/{uuid}/drain": "Nothing new is put on the card; what runs there goes on",
+    "/v1/gpus/{uuid}/resume": "The card is given again",
+    "/v1/machines": "Machine types, and what each gives on this machine",
+    "/v1/machines/{name}": "Any name that a spec may have as its machine type, such as A4000x2",
     "/v1/registries/{name}": "A login at an image registry; its password is never given back",
     "/v1/hooks/{name}": "A signed message that starts a run of the workflow, as its on.webhook says",
     "/v1/hooks/repository/{name}": "A signed message that there is something new in the repository",
+    "/v1/notebooks/{name}/history/file": "One path at each moment: when it changed",
     "/v1/notebooks/{name}/diff": "What differs between two moments: lines of JSON, FileChange and at last DiffEnd",
     "/v1/notebooks/{name}/diff/file": "One file at two moments: its lines, or a notebook's cells",
 }
@@ -45,6 +58,8 @@ def describe(routes: Iterable[BaseRoute]) -> dict[str, Any]:
     """Of every route that is in the schema."""
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
+        if isinstance(route, WebSocketRoute):
+            paths.setdefault(route.path, {})["get"] = _operation(route, "GET")
         if not isinstance(route, Route) or not route.include_in_schema:
             continue
         for method in sorted((route.methods or set()) - {"HEAD"}):
@@ -72,7 +87,7 @@ def _is_shape(value: object) -> bool:
     )
 
 
-def _operation(route: Route, method: str) -> dict[str, Any]:
+def _operation(route: Route | WebSocketRoute, method: str) -> dict[str, Any]:
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in route.param_convertors
     ]

@@ -14,9 +14,11 @@ from appliance.datasets.uploads import Uploads
 from appliance.engine.docker import Engine
 from appliance.history.measuring import SpaceReports
 from appliance.history.workspaces import Workspaces
-from appliance.notebooks.controller import NotebookController
+from appliance.notebooks.notebooks import Notebooks
 from appliance.router.meters import Meter
+from appliance.scheduler.view import Gpus
 from appliance.settings import Settings
+from appliance.spec.machines import Shape
 from appliance.state.db import Database
 from appliance.telemetry.telemetry import Telemetry
 from appliance.vault.registries import Registries
@@ -44,7 +46,7 @@ class Parts:
     registries: Registries
     space: SpaceReports
     backups: Backups
-    notebooks: NotebookController
+    notebooks: Notebooks
     rooms: Rooms
     """As the workflow room uses them."""
     hint: Callable[[str, str], None]
@@ -53,6 +55,10 @@ class Parts:
     started: float
     meters: Callable[[], Awaitable[Mapping[str, Meter]]] = _no_meters
     """What the front door has under way, by prefix."""
+    gpus: Gpus | None = None
+    """None: nobody leases GPUs."""
+    machines: Mapping[str, Shape] = field(default_factory=dict)
+    """The machine types of config.toml, under all their names."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set before the server is asked to end, so that streams end first; an open stream would hold it forever."""
     health: dict[str, wire.Part] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from appliance.backup.target import write
 from appliance.errors import Conflict
 from appliance.home import RESTORING
 from appliance.settings import Settings
-from appliance.state import backups, models, registries, resources, runs, sealed
+from appliance.state import backups, models, registries, resources, runs, sealed, trash
 from appliance.state.backups import SUCCEEDED
 from appliance.state.db import Database
 
@@ -78,6 +78,7 @@ def check_empty(settings: Settings) -> None:
     try:
         found = {
             "resources": resources.every(db.read),
+            "deleted notebooks": trash.every(db.read),
             "runs": runs.newest(db.read, limit=1),
             "models": models.every(db.read),
             "secrets": sealed.names(db.read),

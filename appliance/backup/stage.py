@@ -49,6 +49,8 @@ class Staged:
     home: str
     folder: Path
     volumes: tuple[Planned, ...]
+    left_out: int = 0
+    """So many more there are that can be made or fetched again."""
 
     @property
     def snapshot(self) -> str:
@@ -107,7 +109,7 @@ def freeze(
         store.gate.unpin(point_id)
         raise
     store.gate.unpin(point_id, set(names) - set(pinned(planned)))
-    return Staged(point_id, home, folder, tuple(planned))
+    return Staged(point_id, home, folder, tuple(planned), len(names) - len(planned))
 
 
 def _freeze(store: Store, volumes: list[str], snapshot: str, stop: threading.Event) -> None:

@@ -128,7 +128,7 @@ class Work:
                     async with child.started("prune") as program:
                         await program.ask({"target": row.target, "keep": keep, "new": row.id}, lambda _: None)
         said = f"{len(point.volumes)} volumes, {size(point.bytes)} in all, {size(archive.written)} new"
-        return said + _left(keep), archive.written
+        return said + _without(staged) + _left(keep), archive.written
 
     async def _send(self, row: Backup, staged: Staged, keep: int, tell: Tell) -> tuple[str, int]:
         assert isinstance(self._store, ZfsStore), "checked at the start"
@@ -151,7 +151,7 @@ class Work:
             with suppress(asyncio.CancelledError):
                 await zfs_send.prune(dataset, (await zfs_send.points(dataset))[-keep:])
         said = f"{len(names)} volumes, {sent.volumes} with something new, {size(sent.bytes)} sent"
-        return said + _left(keep), sent.bytes
+        return said + _without(staged) + _left(keep), sent.bytes
 
     # what is taken and held for it
 
@@ -247,6 +247,13 @@ def _cancelled() -> bool:
     """Somebody has asked this task to end, though it goes on."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _without(staged: Staged) -> str:
+    count = staged.left_out
+    if not count:
+        return ""
+    return f"; without {count} volume{'' if count == 1 else 's'} that can be made or fetched again"
 
 
 def _left(keep: int) -> str:

@@ -25,7 +25,7 @@ def configure_backup(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="TARGET", help=TARGET)
     parser.add_argument("--verify", action="store_true", help="read every byte of the backup there and check it")
     parser.add_argument(
-        "--keep", type=int, default=0, metavar="N", help="remove all points but the newest N afterwards"
+        "--keep", type=render.positive, default=0, metavar="N", help="remove all points but the newest N afterwards"
     )
     parser.add_argument("--no-wait", action="store_true", help="print its id and leave it to the daemon")
     parser.set_defaults(run=run_backup)
@@ -50,8 +50,6 @@ def configure_restore_backup(parser: argparse.ArgumentParser) -> None:
 
 
 def run_backup(args: argparse.Namespace) -> int:
-    if args.keep < 0:
-        raise UsageError(f"--keep takes a number of points, not {args.keep}")
     client = render.client()
     target = _absolute(args.target)
     begun = client.start_backup(target, verify=args.verify, keep=args.keep)

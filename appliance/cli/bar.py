@@ -41,6 +41,13 @@ class Bar:
         room = shutil.get_terminal_size().columns - 1
         print(f"\r\x1b[2K{self.line(done, now, note)[:room]}", end="", file=self._stream, flush=True)
 
+    def grown(self, done: int) -> None:
+        """The same, where nobody knows how many there will be."""
+        now = time.monotonic()
+        if self._live and now - self._drawn >= EVERY_S:
+            self._drawn = now
+            print(f"\r\x1b[2K{self._title} {render.size(done)}", end="", file=self._stream, flush=True)
+
     def line(self, done: int, now: float, note: str) -> str:
         """Speed and rest are told from what went through since the first call, not from what was there before."""
         share = min(1.0, done / self._total) if self._total else 1.0

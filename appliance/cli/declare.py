@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance.cli import render
+from appliance.cli import notebook_life, render
 from appliance.cli.get import plural
 from appliance.client import Client
 from appliance.errors import NotFound, UsageError
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".yaml", ".yml", ".json", ".jsonc")
 HOLDS_DATA = {
-    "notebooks": "the data and the history",
     "datasets": "the data and the history",
     "runs": "the record and all that is kept",
 }
@@ -34,7 +33,7 @@ def configure_apply(parser: argparse.ArgumentParser) -> None:
 def configure_delete(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", help="notebook, workflow, deployment, dataset, repository, run, secret or model")
     parser.add_argument("name")
-    parser.add_argument("--confirm", default="", metavar="NAME", help="repeat the name where data goes too")
+    notebook_life.add_purge(parser)
     parser.set_defaults(run=run_delete)
 
 
@@ -51,8 +50,8 @@ def configure_validate(parser: argparse.ArgumentParser) -> None:
         "--strict",
         action="store_true",
         help="Gradient's own dialect: refuse what the appliance adds to it, such as strategy.matrix, retry, cache, "
-        "concurrency, on.schedule, on.dataset, on.folder, on.spec, on.webhook, deploy@v1, notebook@v1, `kind` and "
-        "`name` of a workflow, and the kinds dataset, notebook and repository",
+        "concurrency, on.schedule, on.dataset, on.folder, on.spec, on.webhook, deploy@v1, notebook@v1, owner, "
+        "priority, preemptible, `kind` and `name` of a workflow, and the kinds dataset, notebook and repository",
     )
     parser.epilog = (
         "Exit code 0: every file is valid; 1: one is not. Problems go to stdout as FILE:LINE:COLUMN: PATH: MESSAGE "
@@ -83,6 +82,10 @@ def run_delete(args: argparse.Namespace) -> int:
         render.client().delete(kind, args.name)
         render.say(f"{args.kind} {args.name} is gone")
         return 0
+    if kind == "notebooks":
+        return notebook_life.run_delete(args)
+    if args.purge:
+        raise UsageError(f"--purge is for notebooks; a {args.kind} goes for ever anyway")
     confirm = args.confirm
     if kind in HOLDS_DATA and not confirm and sys.stdin.isatty():
         render.say(f"This destroys {HOLDS_DATA[kind]} of {args.kind} {args.name!r}.")

@@ -13,6 +13,7 @@ from appliance.client import Client, words
 from appliance.errors import ApplianceError, NotFound, UsageError
 
 WAIT_S = 600.0
+POLL_S = 0.3
 SHOWN_WORDS = 20
 """Lines of what a revision that failed wrote last; `history -o json` has all that is kept."""
 
@@ -32,23 +33,28 @@ def configure_deployment(parser: argparse.ArgumentParser) -> None:
     verb("start", "run it again", run_switch)
     verb("stop", "stop its replicas; it stays declared", run_switch)
     scale = verb("scale", "change the number of replicas; none is replaced", run_scale)
-    scale.add_argument("replicas", type=int)
+    scale.add_argument("replicas", type=render.count)
     history = verb("history", "its revisions, newest first", run_history)
     history.add_argument("-n", type=render.positive, default=0, metavar="COUNT", help="only the newest")
     diff = verb("diff", "what differs between two revisions: the spec, the image, the models", run_diff)
-    diff.add_argument("older", type=int, nargs="?", help="generation; default: what served before the newest")
-    diff.add_argument("newer", type=int, nargs="?", help="generation; default: the newest")
+    diff.add_argument(
+        "older", type=render.positive, nargs="?", help="generation; default: what served before the newest"
+    )
+    diff.add_argument("newer", type=render.positive, nargs="?", help="generation; default: the newest")
     rollback = verb("rollback", "bring back an earlier revision: its spec, its image, its models", run_rollback)
-    rollback.add_argument("--to", type=int, metavar="GENERATION", help="default: the last that served before")
+    rollback.add_argument(
+        "--to", type=render.positive, metavar="GENERATION", help="default: the last that served before"
+    )
     restart = verb("restart", "all replicas anew, the image and the models looked up again", run_restart)
     for added in (rollback, restart, scale):
         added.add_argument("--wait", action="store_true", help="wait until it serves")
     for added in (show, history, diff):
         added.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table")
-    execute = verb("exec", "run a command in a replica, without a terminal and without input", run_exec)
+    execute = verb("exec", "run a command in a replica", run_exec)
+    execute.add_argument("-t", "--tty", action="store_true", help="with this terminal; default: with no input either")
     execute.add_argument("-r", "--replica", default="", metavar="PART", help="from `show`; default: one that is ready")
     execute.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="with its arguments")
-    execute.epilog = "The exit code is that of the command."
+    execute.epilog = "The exit code is that of the command. With -t and no command it is a shell."
 
 
 def run_show(args: argparse.Namespace) -> int:
@@ -62,10 +68,11 @@ def run_show(args: argparse.Namespace) -> int:
     if message := words.message(item, now):
         print("\n".join(render.clean(line) for line in message.splitlines()))
     about = [
-        ("rollout", words.rollout(status, now)),
+        ("rollout", words.rollout(status, now, said=message)),
         ("scale", words.asleep(status, now) or words.scale(status, now)),
         ("waiting", words.held(status)),
         ("requests", _traffic(client, args.name)),
+        *(("model", told) for told in status.get("models", ())),
         *(("missing", told) for told in status.get("missing", ())),
     ]
     for what, told in about:
@@ -149,25 +156,38 @@ def run_restart(args: argparse.Namespace) -> int:
 
 def run_exec(args: argparse.Namespace) -> int:
     from appliance.cli.execute import show  # deferred: only this verb needs it
+    from appliance.cli.terminal import run_replica
 
-    replica, argv = _command(args.replica, args.command)
+    replica, tty, argv = _command(args.replica, args.tty, args.command)
+    if tty:
+        return run_replica(args.name, argv, replica=replica)
     if not argv:
         raise UsageError("no command is given", hint=f"`appliance deployment exec {args.name} -- ls /`")
     return show(render.client().execute(args.name, argv, replica=replica))
 
 
-def wait_ready(client: Client, name: str, *, deadline_s: float = WAIT_S) -> bool:
-    """True once the newest generation serves; False if it failed, is switched off, or the deadline passed."""
+def wait_ready(client: Client, name: str, *, generation: int | None = None, deadline_s: float = WAIT_S) -> bool:
+    """True once that generation serves, else the newest; False if it failed, is switched off, or the deadline passed.
+
+    False too once another one is declared after `generation`. What is known of an earlier one is not told.
+    """
     told, deadline = "", time.monotonic() + deadline_s
     while time.monotonic() < deadline:
         item = client.get("deployments", name)
-        now = item["phase"] + (f": {item['message']}" if item["message"] else "")
-        if now != told:
-            render.say(f"deployment {name}: {render.one_line(now)}")
-            told = now
-        if item["observed"] == item["generation"] and item["phase"] in words.SETTLED:
-            return item["phase"] in ("Ready", "Asleep")
-        time.sleep(0.3)
+        if generation is not None and item["generation"] > generation:
+            newer = f"generation {item['generation']} was declared meanwhile"
+            render.say(f"deployment {name}: {newer}, and generation {generation} is not waited for")
+            return False
+        if item["observed"] == item["generation"]:
+            now = item["phase"] + (f": {item['message']}" if item["message"] else "")
+            if now != told:
+                render.say(f"deployment {name}: {render.one_line(now)}")
+                told = now
+            if item["phase"] in words.SETTLED:
+                return item["phase"] in ("Ready", "Asleep")
+        time.sleep(POLL_S)
+    again = f"`appliance deployment wait {name}` waits again"
+    render.say(f"deployment {name}: not ready after {deadline_s:.0f} s; it goes on by itself, {again}")
     return False
 
 
@@ -177,15 +197,18 @@ def _begun(client: Client, item: Any, told: str, *, wait: bool) -> int:
         file = render.clean(item["source"].removeprefix("file:"))
         render.say(f"warning: {file} declares this deployment and wins again when that file changes")
     if wait:
-        return 0 if wait_ready(client, item["name"]) else 1
+        return 0 if wait_ready(client, item["name"], generation=item["generation"]) else 1
     return 0
 
 
-def _command(replica: str, rest: list[str]) -> tuple[str, list[str]]:
-    """All behind the name is the command, an option between the two apart; argparse has taken the first `--` or not."""
-    if rest[:1] in (["-r"], ["--replica"]) and len(rest) > 1:
-        replica, rest = rest[1], rest[2:]
-    return replica, rest[1:] if rest[:1] == ["--"] else rest
+def _command(replica: str, tty: bool, rest: list[str]) -> tuple[str, bool, list[str]]:
+    """All behind the name is the command, options between the two apart; argparse has taken the first `--` or not."""
+    while rest[:1] in (["-t"], ["--tty"]) or (rest[:1] in (["-r"], ["--replica"]) and len(rest) > 1):
+        if rest[0] in ("-t", "--tty"):
+            tty, rest = True, rest[1:]
+        else:
+            replica, rest = rest[1], rest[2:]
+    return replica, tty, rest[1:] if rest[:1] == ["--"] else rest
 
 
 def _last_words(client: Client, item: Any) -> list[str]:

@@ -42,7 +42,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stat", action="store_true", help="only how many files and bytes")
     parser.add_argument("--checksum", action="store_true", help="read files of the same size, whatever their times say")
     parser.add_argument("--was", default="", metavar="PATH", help="the file's path in the older moment")
-    parser.add_argument("--limit", type=int, default=None, metavar="N", help="changes to tell; default 100000")
+    parser.add_argument(
+        "--limit", type=render.positive, default=None, metavar="N", help="changes to tell; default 100000"
+    )
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
 
 

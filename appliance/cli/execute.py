@@ -11,7 +11,7 @@ from typing import IO, Any
 from appliance import foreign
 
 
-class _Shown:
+class Shown:
     """As it is into a pipe or file; on a terminal what would move the cursor is replaced."""
 
     def __init__(self, out: IO[str]) -> None:
@@ -27,9 +27,13 @@ class _Shown:
         self._out.flush()
 
 
+def shown() -> dict[str, Shown]:
+    return {"stdout": Shown(sys.stdout), "stderr": Shown(sys.stderr)}
+
+
 def show(answer: Iterable[Any]) -> int:
     """The exit code of the command."""
-    streams = {"stdout": _Shown(sys.stdout), "stderr": _Shown(sys.stderr)}
+    streams = shown()
     for line in answer:
         if "exit_code" in line:
             return int(line["exit_code"])

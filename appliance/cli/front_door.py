@@ -16,8 +16,9 @@ TIMEOUT_S = 60.0
 class FrontDoor:
     """One kept connection to `url`. `headers` go with every request."""
 
-    def __init__(self, url: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(self, url: str, headers: dict[str, str] | None = None, *, timeout_s: float = TIMEOUT_S) -> None:
         self._url = url
+        self._timeout_s = timeout_s
         self._netloc = urlsplit(url).netloc
         self._headers = headers or {}
         self._connection: http.client.HTTPConnection | None = None
@@ -27,7 +28,7 @@ class FrontDoor:
         payload = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         headers = {**self._headers, **({"Content-Type": "application/json"} if payload else {})}
         if self._connection is None:
-            self._connection = http.client.HTTPConnection(self._netloc, timeout=TIMEOUT_S)
+            self._connection = http.client.HTTPConnection(self._netloc, timeout=self._timeout_s)
         try:
             self._connection.request(method, path, payload, headers)
             response = self._connection.getresponse()
@@ -55,8 +56,8 @@ class FrontDoor:
 class Jupyter:
     """A notebook's Jupyter server, over its REST API only."""
 
-    def __init__(self, base_url: str, token: str) -> None:
-        self._door = FrontDoor(base_url, {"Authorization": f"token {token}"})
+    def __init__(self, base_url: str, token: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._door = FrontDoor(base_url, {"Authorization": f"token {token}"}, timeout_s=timeout_s)
         self._base = urlsplit(base_url).path.rstrip("/")
 
     def wait(self, deadline_s: float) -> None:
@@ -71,6 +72,12 @@ class Jupyter:
             if time.monotonic() > deadline:
                 raise Unavailable(f"Jupyter did not answer within {deadline_s:.0f} s", where=self._base)
             time.sleep(0.2)
+
+    def busy(self) -> list[str]:
+        """Files of which a cell runs now. Raises Unavailable, ApplianceError."""
+        found = self._door.json("GET", f"{self._base}/api/sessions")
+        states = [(str(one.get("path", "")), one.get("kernel") or {}) for one in found]
+        return sorted(path for path, kernel in states if kernel.get("execution_state") == "busy")
 
     def put(self, path: str, notebook: dict[str, Any]) -> None:
         self._door.json("PUT", f"{self._base}/api/contents/{path}", {"type": "notebook", "content": notebook})

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from appliance.cli import render
+from appliance.cli import render, use
 from appliance.cli.jobs import show_jobs
-from appliance.client import words
+from appliance.client import gpu_words, words
 from appliance.errors import UsageError
 
 Document = dict[str, Any]
@@ -49,6 +49,33 @@ def _detail(row: Document) -> str:
 
 def _line(text: str) -> str:
     return text.split("\n")[0]
+
+
+def _machine(row: Document) -> render.Row:
+    also = f"also {', '.join(row['also'])}" if row["also"] else ""
+    note = "; ".join(filter(None, (also, row["warning"])))
+    return (row["name"], row["source"], row["gives"], "-" if row["free"] is None else row["free"], note)
+
+
+def _gpu(row: Document) -> render.Row:
+    own = gpu_words.whole(row)
+    memory = f"{render.size(row['used'])} of {render.size(row['memory'])}"
+    who = gpu_words.holders(own)
+    return (row["index"], row["uuid"], row["name"], memory, _line(gpu_words.state(own)), who)
+
+
+def _lease(row: Document) -> render.Row:
+    detail = "; ".join(filter(None, (row["why"], row["behind"], row["message"])))
+    place = row["place"] or "-"
+    return (
+        gpu_words.name(row),
+        row["owner"],
+        row["state"],
+        row["asks"],
+        place,
+        render.age(row["asked"]),
+        _line(detail),
+    )
 
 
 def _model(row: Document) -> render.Row:
@@ -94,6 +121,13 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[[Document], render.Row], str]]
         _repository,
         "no repositories yet: `appliance apply -f FILE` with `kind: repository`",
     ),
+    "machines": (("name", "source", "gives here", "free now", "note"), _machine, "no machine types"),
+    "gpus": (("gpu", "uuid", "name", "memory", "state", "who"), _gpu, "no GPU here"),
+    "leases": (
+        ("who", "owner", "state", "asks for", "place", "asked", "detail"),
+        _lease,
+        "nobody has a GPU, and nobody waits for one",
+    ),
     "models": (("id", "name", "type", "dataset", "version", "age"), _model, "no models yet: create-model@v1 makes one"),
     "secrets": (("name", "set"), _secret, "no secrets yet: `appliance secret set NAME`"),
     "registries": (
@@ -126,11 +160,16 @@ def run(args: argparse.Namespace) -> int:
     if args.name and kind == "notebooks" and found["status"].get("quota"):
         used, quota = found["status"].get("quota_used"), found["status"]["quota"]
         print(f"\nquota: {'not counted yet' if used is None else render.size(used)} of {render.size(quota)}")
+    if args.name and kind == "notebooks" and (used := use.line(found["status"].get("idle"))):
+        print(f"\nuse: {used}")
     if args.name and kind == "repositories":
         print(f"\nurl: {render.clean(found['spec']['url'])}")
     if args.name and kind == "runs":
         print()
         show_jobs(found)
+    if kind == "machines" and not args.name:
+        print("\nNAMExN gives N times as many GPUs, Free-NAME the same behind all others. Your own: [machines.NAME] in")
+        print("config.toml; a name that nobody knows gets the one of the setting `machine`.")
     if kind in ("notebooks", "workflows", "deployments", "datasets", "repositories") and not args.name:
         _tell_broken_specs(client)
     return 0

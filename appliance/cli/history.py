@@ -22,6 +22,7 @@ class Verb(Protocol):
 
 def configure(verb: Verb) -> None:
     history = verb("history", "the snapshots of its workspace, newest first", run_history)
+    history.add_argument("--web", action="store_true", help="print the address of its page, for a browser")
     history.add_argument("-n", type=render.positive, default=0, metavar="COUNT", help="only the newest")
     snapshot = verb("snapshot", "keep the workspace as it is now", run_snapshot)
     snapshot.add_argument("-m", "--message", default="", help="with one, retention keeps it for good")
@@ -53,6 +54,9 @@ def configure(verb: Verb) -> None:
 
 
 def run_history(args: argparse.Namespace) -> int:
+    if args.web:
+        print(render.client().access(args.name)["history_url"])
+        return 0
     items = render.client().history(args.name)
     if args.n > 0:
         items = items[: args.n]
@@ -114,6 +118,8 @@ def run_restore(args: argparse.Namespace) -> int:
     before = render.client().restore(args.name, args.snapshot, encode(args.path), encode(args.to))
     where = render.clean(encode(args.to or args.path))
     render.say(f"{where} is as it was in {args.snapshot}; all as it was before is snapshot {before['id']}")
+    for words in before.get("warnings", []):
+        render.say(render.clean(words))
     return 0
 
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import re
 import sys
-import time
 from typing import TYPE_CHECKING
 
 from appliance import foreign
 from appliance.cli import get, render
+from appliance.cli.since import since
 from appliance.client import Client
 from appliance.errors import ApplianceError, UsageError
 
 if TYPE_CHECKING:
     from appliance import wire
 
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 KINDS = ("notebook", "run", "deployment", "workflow", "dataset", "repository", "spec", "secret", "model")
 LOGGED = {"notebook": "notebooks", "run": "runs", "deployment": "deployments"}
 """Kinds whose lines are kept, and what the API calls them."""
@@ -29,7 +27,7 @@ FIRST = 1
 
 def configure_logs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "subject", metavar="KIND/NAME[/PART]", help="notebook/NAME, run/WORKFLOW.N[/JOB], deployment/NAME"
+        "subject", metavar="KIND/NAME[/PART]", help="notebook/NAME[/run-N], run/WORKFLOW.N[/JOB], deployment/NAME"
     )
     parser.add_argument("-f", "--follow", action="store_true")
     parser.add_argument("-n", "--tail", type=render.positive, default=0, metavar="N", help="only the newest N lines")
@@ -56,7 +54,7 @@ def configure_sql(parser: argparse.ArgumentParser) -> None:
 def run_logs(args: argparse.Namespace) -> int:
     client = render.client()
     subject = _logged(client, args.subject)
-    query = {**subject, "since": _since(args.since), "contains": args.grep}
+    query = {**subject, "since": since(args.since), "contains": args.grep}
     seq = 0
     if args.tail:
         lines = client.logs(**query, limit=args.tail)
@@ -113,6 +111,7 @@ def _logged(client: Client, text: str) -> dict[str, str]:
     if found["kind"] in LOGGED:
         return found
     meant = [f"{one}/{text}" for one, kinds in LOGGED.items() if "/" not in text and _is_there(client, kinds, text)]
+    meant = meant or _near(client, text)
     hint = f"did you mean {' or '.join(meant)}?" if meant else f"KIND/NAME with a kind of {', '.join(LOGGED)}"
     raise UsageError(f"no lines are kept of a kind {kind!r}", where=text, hint=hint)
 
@@ -124,6 +123,18 @@ def _is_there(client: Client, kinds: str, name: str) -> bool:
     except ApplianceError:
         return False
     return True
+
+
+def _near(client: Client, text: str) -> list[str]:
+    """Subjects whose name is nearly that one, as far as is known."""
+    import difflib  # deferred: only a typing mistake needs it
+
+    try:
+        found = {one: [row["name"] for row in client.items(kinds)] for one, kinds in LOGGED.items()}
+    except ApplianceError:
+        return []
+    near = difflib.get_close_matches(text, {name for names in found.values() for name in names}, n=1)
+    return [f"{one}/{name}" for one, names in found.items() for name in near if name in names]
 
 
 def _subject(text: str) -> dict[str, str]:
@@ -140,16 +151,6 @@ def _subject(text: str) -> dict[str, str]:
     if part:
         found["part"] = part
     return found
-
-
-def _since(text: str) -> float:
-    if not text:
-        return 0.0
-    if relative := re.fullmatch(r"(\d+)([smhd])", text):
-        return time.time() - int(relative[1]) * UNITS[relative[2]]
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    raise UsageError(f"--since takes 10m, 2h, 1d or unix seconds, not {text!r}")
 
 
 def _show(lines: list[wire.LogLine], args: argparse.Namespace) -> int:

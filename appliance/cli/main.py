@@ -31,6 +31,7 @@ COMMANDS = {
     "logs": ("logs", "log lines of a notebook, run or deployment"),
     "events": ("logs", "what happened, newest last"),
     "sql": ("logs", "a read-only query over the stored logs"),
+    "gpu": ("gpu", "who has the GPUs, who waits, what they came to; a card out of service and back"),
     "space": ("space", "what holds the disk space, and how long the rest lasts"),
     "backup": ("backup", "everything in one consistent point, in a directory or a ZFS dataset"),
     "backups": ("backup", "the backups that were made, and the one that runs"),

@@ -20,7 +20,7 @@ BAD = frozenset({"Failed", "Error", "Degraded", "Undone"})
 
 
 def client() -> Client:
-    return Client.from_environment(default_home())
+    return Client.from_environment(default_home(), via="cli")
 
 
 def say(text: str) -> None:
@@ -55,8 +55,17 @@ def table(header: Sequence[str], rows: Sequence[Row], *, empty: str) -> None:
 
 def positive(text: str) -> int:
     """Of an option: a number from 1 on."""
-    if not (text.isascii() and text.isdigit() and 0 < len(text) < 10 and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return _count(text, least=1)
+
+
+def count(text: str) -> int:
+    """Of an option: a number from 0 on."""
+    return _count(text, least=0)
+
+
+def _count(text: str, *, least: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= least):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least} on")
     return int(text)
 
 

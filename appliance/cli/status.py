@@ -8,6 +8,9 @@ import sys
 
 from appliance.cli import render
 
+WRONG = ("Pending", "Preparing", "Failed", "Degraded")
+"""Phases of which the reason says more than the address."""
+
 
 def configure_status(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table")
@@ -33,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     render.table(("part", "state", "detail"), parts, empty="the parts are still being looked at")
     for title, key in (("Running", "active"), ("Failed in the last day", "failed")):
         rows = [
-            (f"{row['kind']}/{row['name']}", row["phase"], render.age(row["since"], now), row["url"] or row["message"])
+            (f"{row['kind']}/{row['name']}", row["phase"], render.age(row["since"], now), _detail(row))
             for row in status[key]
         ]
         if rows:
@@ -44,3 +47,9 @@ def run(args: argparse.Namespace) -> int:
     if not status["active"] and not status["failed"]:
         print("\nNothing runs. Drop a spec into the watched folder, or try `appliance demo`.")
     return 0
+
+
+def _detail(row: dict[str, str]) -> str:
+    """Why it is not as it should be; of the rest, where it is reached."""
+    wrong = row["message"] if row["phase"] in WRONG else ""
+    return render.one_line(wrong or row["url"] or row["message"])

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from appliance import __version__, home
-from appliance.cli import render
-from appliance.errors import ApplianceError, DaemonDown
+from appliance.cli import gpu_checks, render
+from appliance.errors import ApplianceError, DaemonDown, UsageError
 from appliance.settings import SETTINGS, Settings, load
 
 STOP_S = 30.0
@@ -119,10 +119,13 @@ def run_doctor(args: argparse.Namespace) -> int:
     """Looks by itself first, so that it helps when the daemon does not start."""
     settings = load()
     rows = [(name, *look(settings)) for name, look in CHECKS]
+    rows += gpu_checks.local()
     try:
-        status = render.client().status()
+        client = render.client()
+        status = client.status()
         rows.append(("daemon", True, f"process {status['pid']}, up {render.age(status['started'], status['now'])}"))
         rows += [(part["name"], part["ok"], part["message"]) for part in status["parts"]]
+        rows += gpu_checks.told(client.gpus())
         rows += [(f"spec {found['name']}", False, found["problem"]) for found in status["broken_specs"]]
     except DaemonDown as error:
         rows.append(("daemon", False, f"{error.message}; {error.hint}"))
@@ -173,8 +176,20 @@ def _check_program(program: str, why: str) -> Callable[[Settings], tuple[bool, s
     return look
 
 
+def _check_machines(settings: Settings) -> tuple[bool, str]:
+    from appliance.spec.machine_tables import read_machines  # deferred with the rest
+
+    try:
+        read_machines(settings.machines, str(settings.config_file), default=settings.machine)
+    except UsageError as error:
+        return False, f"{error.message}; {error.hint}"
+    count = len(settings.machines)
+    return True, f"{count} of your own in {settings.config_file}" if count else "Gradient's names, none of your own"
+
+
 CHECKS: tuple[tuple[str, Callable[[Settings], tuple[bool, str]]], ...] = (
     ("home", _check_home),
+    ("machines", _check_machines),
     ("docker", _check_engine),
     ("haproxy", _check_program("haproxy", "the front door")),
 )

@@ -52,7 +52,9 @@ def configure_workflow(parser: argparse.ArgumentParser) -> None:
     runs = verbs.add_parser("runs", help=text, description=text)
     runs.add_argument("workflow", metavar="WORKFLOW")
     runs.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table")
-    runs.add_argument("-n", "--limit", type=int, default=NEWEST, metavar="N", help=f"at most so many; else {NEWEST}")
+    runs.add_argument(
+        "-n", "--limit", type=render.positive, default=NEWEST, metavar="N", help=f"at most so many; else {NEWEST}"
+    )
     runs.set_defaults(run=run_runs)
     for verb, text, function in (
         ("show", "one run and its jobs: phase, time, and why", run_show),

@@ -8,14 +8,31 @@ from __future__ import annotations
 from appliance.client.backups import Backups
 from appliance.client.datasets import Datasets
 from appliance.client.deployments import Deployments
+from appliance.client.executions import Executions
+from appliance.client.gpus import Gpus
+from appliance.client.notebook_life import NotebookLife
 from appliance.client.notebooks import Notebooks
 from appliance.client.records import Records
 from appliance.client.registries import Registries
 from appliance.client.runs import Runs
+from appliance.client.terminals import Terminals
 from appliance.client.transfer import Transfer
 
 __all__ = ["Client"]
 
 
-class Client(Records, Notebooks, Runs, Deployments, Datasets, Transfer, Backups, Registries):
+class Client(
+    Records,
+    Notebooks,
+    NotebookLife,
+    Executions,
+    Runs,
+    Deployments,
+    Terminals,
+    Datasets,
+    Transfer,
+    Backups,
+    Registries,
+    Gpus,
+):
     """`socket` for a daemon on this machine, else `url` and `token`. Every method raises ApplianceError."""

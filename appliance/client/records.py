@@ -36,6 +36,11 @@ class Records(Transport):
         query = {"follow": 1} if after is None else {"follow": 1, "after": after}
         return cast("Iterator[wire.Event]", self.stream("/v1/events", query))
 
+    def newest_events(self, kind: str, name: str, limit: int = 20) -> list[wire.Event]:
+        """Of one resource, the newest last."""
+        found = self._json("GET", "/v1/events", {"kind": kind, "name": name, "limit": limit})
+        return cast("list[wire.Event]", found["items"])
+
     def sql(self, query: str) -> wire.SqlAnswer:
         return cast("wire.SqlAnswer", self._json("POST", "/v1/sql", body={"query": query}))
 

@@ -42,21 +42,25 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Transport:
-    """`socket` for a daemon on this machine, else `url` and `token`. Every method raises ApplianceError."""
+    """`socket` for a daemon on this machine, else `url` and `token`. Every method raises ApplianceError.
 
-    def __init__(self, *, socket: Path | None = None, url: str = "", token: str = "") -> None:
+    `via` is `cli` or `tui`: a history shows it beside who asked.
+    """
+
+    def __init__(self, *, socket: Path | None = None, url: str = "", token: str = "", via: str = "") -> None:
         self._socket = socket
         self._url = urlsplit(url)
         self._token = token
+        self._via = via
         self._kept: http.client.HTTPConnection | None = None
         self._streams: set[http.client.HTTPConnection] = set()
 
     @classmethod
-    def from_environment(cls, home: Path, environ: Mapping[str, str] = os.environ) -> Self:
+    def from_environment(cls, home: Path, environ: Mapping[str, str] = os.environ, *, via: str = "") -> Self:
         """`APPLIANCE_URL` with `APPLIANCE_TOKEN`, else the socket of `home`."""
         if url := environ.get("APPLIANCE_URL"):
-            return cls(url=url, token=environ.get("APPLIANCE_TOKEN", ""))
-        return cls(socket=home / "run" / "api.sock")
+            return cls(url=url, token=environ.get("APPLIANCE_TOKEN", ""), via=via)
+        return cls(socket=home / "run" / "api.sock", via=via)
 
     def call(
         self,
@@ -173,7 +177,7 @@ class Transport:
         return http.client.HTTPConnection(self._url.netloc, timeout=timeout)
 
     def _headers(self, payload: bytes | None, media_type: str = JSON) -> dict[str, str]:
-        headers = {"Accept": "application/json", "X-Appliance-Author": _author(os.environ)}
+        headers = {"Accept": "application/json", "X-Appliance-Author": _author(os.environ, self._via)}
         if payload is not None:
             headers["Content-Type"] = media_type
         if self._token:
@@ -197,14 +201,14 @@ class Transport:
         )
 
 
-def _author(environ: Mapping[str, str]) -> str:
-    """The login name, also behind sudo, for the history; ASCII, as a header must be."""
+def _author(environ: Mapping[str, str], via: str) -> str:
+    """The login name, also behind sudo, and by which way, for the history; ASCII, as a header must be."""
     if not (name := environ.get("SUDO_USER", "")):
         try:
             name = pwd.getpwuid(os.getuid()).pw_name
         except KeyError:
             name = str(os.getuid())
-    return quote(name)
+    return quote(f"{name} ({via})" if via else name)
 
 
 def _target(path: str, query: Mapping[str, object] | None) -> str:

@@ -5,6 +5,7 @@ Messages in it come from outside: whoever shows a sentence cleans it.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -55,8 +56,8 @@ def message(item: Document, now: float) -> str:
     return f"{first}{'; ' if first else ''}{left}{newline}{rest}"
 
 
-def rollout(status: Document, now: float) -> str:
-    """How far the newest revision is; empty: nothing is known."""
+def rollout(status: Document, now: float, *, said: str = "") -> str:
+    """How far the newest revision is; empty: nothing is known. A reason that is in `said` is not told again."""
     found = status.get("rollout")
     if not found:
         return ""
@@ -64,10 +65,13 @@ def rollout(status: Document, now: float) -> str:
     serving = found["serving"]
     goes_on = f"; generation {serving} serves" if serving not in (None, found["generation"]) else ""
     if phase in UNDER_WAY:
-        return f"{name}{_cause(found)} {UNDER_WAY[phase]} for {took}{goes_on}"
+        left = found.get("undo_s")
+        until = "" if left is None else f"; it has {span(left)} more to become ready, else it is undone"
+        return f"{name}{_cause(found)} {UNDER_WAY[phase]} for {took}{goes_on}{until}"
     if phase == "Serving":
         return f"{name}{_cause(found)} serves for {took}"
-    why = f": {_first_line(found['message'])}" if found["message"] else ""
+    reason = _first_line(found["message"])
+    why = f": {reason}" if reason and reason not in said else ""
     if phase == "Undone":
         return f"{name} was undone {took} ago{goes_on}{why}"
     return f"{name} is {phase.lower()}{goes_on}{why}"
@@ -101,10 +105,17 @@ def countdown(status: Document, now: float) -> str:
 
 
 def replica(row: Document, now: float) -> str:
-    """What is wrong with a replica, and when it is made again."""
+    """What is wrong with a replica, and when it is made again; of one that leaves, for how long at most it is there."""
     due = row.get("restart_at")
-    told = [f"restart in {max(0.0, due - now):.0f} s" if due else "", row.get("message", "")]
+    told = [f"restart in {max(0.0, due - now):.0f} s" if due else "", _leaves(row), row.get("message", "")]
     return "; ".join(part for part in told if part)
+
+
+def _leaves(row: Document) -> str:
+    left = row.get("leaving_s") if row.get("state") == "leaving" else None
+    if left is None:
+        return ""
+    return f"at most {math.ceil(left)} s more" if left > 0 else "it ends now"
 
 
 def traffic(found: Document) -> str:

@@ -79,14 +79,14 @@ class Models:
     def delete(self, model_id: str) -> None:
         """The registration; the dataset version stays. Gone already counts as done.
 
-        Raises Conflict while a deployment's replicas are made with it.
+        Raises Conflict while a deployment's replicas are made with it, or a notebook's session sees it.
         """
         with self._db.write() as db:
             if used := uses.of_model(db, model_id):
                 raise Conflict(
                     f"it is in use by {', '.join(used)}",
                     where=f"model {model_id}",
-                    hint="stop the deployment, or apply it with another model, first",
+                    hint="stop what uses it, or apply it with another model, first",
                 )
             model = models.find(db, model_id)
             if model and models.remove(db, model_id):

@@ -1,8 +1,8 @@
 """Who needs a dataset version: told from what runs and is registered, never stored a second time.
 
 A version in use cannot be removed. In use is what an open run has read, was given or names, what is kept of a failed
-job, what a live notebook has mounted, what a model is, what a person holds, and what is being read at this moment.
-What the step cache could give to a job is not in use: where it is gone, the job runs.
+job, what a live notebook, or a run of one, has mounted, what a model is, what a person holds, and what is being read
+at this moment. What the step cache could give to a job is not in use: where it is gone, the job runs.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any
 from appliance.datasets import finding
 from appliance.datasets.ref import parse_ref
 from appliance.errors import UsageError
-from appliance.state import capsules, holds, models, resources, rollouts, runs, versions
+from appliance.state import capsules, executions, holds, models, resources, rollouts, runs, versions
 from appliance.state.db import Connection
+from appliance.state.executions import Execution
 from appliance.state.resources import Resource
 from appliance.state.runs import FINAL_PHASES, Run
 
@@ -40,8 +41,10 @@ def of_versions(db: Connection) -> Mapping[Key, list[str]]:
 
 
 def of_model(db: Connection, model_id: str) -> list[str]:
-    """Deployments whose replicas are made with this model."""
-    return [f"deployment {row.name}" for row in resources.every(db, "deployment") if model_id in _pinned(db, row)]
+    """Deployments whose replicas are made with this model, and notebooks whose session sees it."""
+    found = [f"deployment {row.name}" for row in resources.every(db, "deployment") if model_id in _pinned(db, row)]
+    found += [f"notebook {row.name}" for row in _live(db) if model_id in row.status.get("models", {}).values()]
+    return found + [_executed(one) for one in executions.unfinished(db) if model_id in one.models.values()]
 
 
 def writers(db: Connection, dataset: str) -> list[str]:
@@ -134,20 +137,39 @@ def _refs(documents: Mapping[str, Any]) -> Iterator[str]:
 
 def _of_notebooks(db: Connection) -> Iterator[tuple[Key, str]]:
     """What was resolved for the session is in its status before the session is made."""
-    for row in resources.every(db, "notebook"):
-        if row.desired != "running" and not row.status.get("container"):
-            continue
+    for row in _live(db):
         for mounted in row.status.get("datasets", {}).values():
             if key := resolve(db, str(mounted)):
                 yield key, f"notebook {row.name}"
+    for one in executions.unfinished(db):
+        for mounted in one.datasets.values():
+            if key := resolve(db, mounted):
+                yield key, _executed(one)
+
+
+def _executed(one: Execution) -> str:
+    return f"run {one.number} of notebook {one.name}"
+
+
+def _live(db: Connection) -> Iterator[Resource]:
+    """Notebooks with a session, or about to have one."""
+    for row in resources.every(db, "notebook"):
+        if row.desired == "running" or row.status.get("container"):
+            yield row
 
 
 def _of_models(db: Connection) -> Iterator[tuple[Key, str]]:
-    """A model that a deployment serves is the deployment's too: removing the one must name the other."""
+    """A model that serves, or that a session sees, is whose it is too: removing the one must name the other."""
     served: defaultdict[str, list[str]] = defaultdict(list)
     for row in resources.every(db, "deployment"):
         for model_id in _pinned(db, row):
             served[model_id].append(f"deployment {row.name}")
+    for row in _live(db):
+        for model_id in row.status.get("models", {}).values():
+            served[str(model_id)].append(f"notebook {row.name}")
+    for one in executions.unfinished(db):
+        for model_id in one.models.values():
+            served[model_id].append(_executed(one))
     for model in models.every(db):
         yield (model.dataset, model.version), f"model {model.name} ({model.id})"
         for who in served[model.id]:

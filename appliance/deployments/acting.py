@@ -13,14 +13,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from appliance.deployments import status
+from appliance.deployments.facts import Place, Plan, Replica, Revision
+from appliance.deployments.leasing import Leasing
 from appliance.deployments.making import Making, words
-from appliance.deployments.plan import Place, Plan, Replica, Revision
-from appliance.deployments.replicas import Replicas
+from appliance.deployments.replicas import SECRETS, Replicas
 from appliance.deployments.serving import hold_s, prefix, short
 from appliance.deployments.view import View
 from appliance.engine.types import Container
-from appliance.errors import ApplianceError, Conflict, ImageNotFound, NotFound
+from appliance.errors import ApplianceError, Conflict, GpuRefused, ImageNotFound, NotFound
 from appliance.router.router import Router
+from appliance.scheduler.leasing import LEASE
 from appliance.settings import Settings
 from appliance.state.db import Database
 from appliance.state.resources import Resource
@@ -38,6 +40,8 @@ class Leaving:
     replica: Replica
     container: Container
     task: asyncio.Task[None]
+    until: float
+    """When its requests are cut at the latest, unix seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +62,13 @@ class Acting:
         replicas: Replicas,
         making: Making,
         router: Router,
+        leasing: Leasing,
         settings: Settings,
         clock: Callable[[], float],
         hint: Callable[[str], None],
     ) -> None:
         self._db = db
+        self._leasing = leasing
         self._replicas = replicas
         self._making = making
         self._router = router
@@ -71,6 +77,8 @@ class Acting:
         self._hint = hint
         self._leaving: defaultdict[str, dict[str, Leaving]] = defaultdict(dict)
         """uid -> container id -> its way out."""
+        self._marks: dict[str, str] = {}
+        """By uid, the secrets of which it was said that not all replicas have them."""
         self._refusals: dict[tuple[str, int], _Refusal] = {}
         """By uid and generation."""
 
@@ -84,8 +92,13 @@ class Acting:
         """Those on their way out, as they were when they set out."""
         return {one.replica: one.container for one in self._leaving[uid].values()}
 
+    def ways_out(self, uid: str) -> Mapping[Replica, float]:
+        """Of those on their way out and running when they set out: when their requests are cut at the latest."""
+        return {one.replica: one.until for one in self._leaving[uid].values() if one.replica.state == "running"}
+
     def forget(self, uid: str) -> None:
         self._leaving.pop(uid, None)
+        self._marks.pop(uid, None)
         self._refusals = {key: refusal for key, refusal in self._refusals.items() if key[0] != uid}
 
     def again(self, uid: str) -> float | None:
@@ -94,26 +107,35 @@ class Acting:
 
     async def act(self, view: View, plan: Plan, seen: Seen) -> bool:
         """False: there was nothing to do, or nothing that could be done now."""
+        problems: list[ApplianceError] = []
         for replica in plan.start:
-            await self._replicas.start(replica)
+            try:
+                if self._leasing.fits(view, replica, seen[replica].labels.get(LEASE, "")):
+                    await self._replicas.start(replica)
+                else:  # its GPUs are somebody else's by now: it is made anew
+                    await self._replicas.clear(view.deployment, replica, seen[replica])
+            except GpuRefused as error:  # no fault of the replica: it is tried again, and the others go on
+                problems.append(error)
         await asyncio.gather(*(self._halt(view.deployment, replica) for replica in plan.halt))
         drain_s = self._drain_s(view, plan)
         for replica in plan.retire:
             container = seen[replica]
-            leave = self._leave(view.deployment, replica, container, drain_s)
+            leave = self._leave(view.deployment, replica, container, drain_s, handing_over=plan.swapping)
             way_out = asyncio.create_task(leave, name=f"{replica.part} leaves")
-            self._leaving[view.deployment.uid][replica.id] = Leaving(replica, container, way_out)
-        made, problems = False, []
+            self._leaving[view.deployment.uid][replica.id] = Leaving(
+                replica, container, way_out, self._clock() + drain_s
+            )
+        made = False
         for place in plan.make:  # last: that one cannot be made keeps nobody from leaving
             try:
-                made = await self._make(view, place) or made
+                made = await self._make(view, place, seen) or made
             except ApplianceError as error:
                 problems.append(error)
         if problems:
             raise problems[0]
         return bool(made or plan.start or plan.halt or plan.retire)
 
-    async def _make(self, view: View, place: Place) -> bool:
+    async def _make(self, view: View, place: Place, seen: Seen) -> bool:
         deployment, revision = view.deployment, place.revision
         key, pin = (deployment.uid, revision.generation), view.pin_of(place.revision)
         if pin is None and revision == view.wanted:
@@ -123,8 +145,11 @@ class Acting:
         if pin is None:
             self._refuse(view, revision, NotFound("what it was made from is not known any more"))
             return False
+        gpus = self._leasing.ask(view, place)
+        if gpus.state not in ("unneeded", "granted"):
+            return False
         try:
-            await self._making.make(deployment, view.specs[revision.digest], place, pin)
+            mark, container = await self._making.make(deployment, view.specs[revision.digest], place, pin, gpus)
         except (ImageNotFound, NotFound) as error:
             if revision == view.wanted and may_look_anew(view):
                 self._making.anew(deployment)
@@ -139,8 +164,26 @@ class Acting:
                 raise
             self._refuse(view, revision, error)
             return False
+        if gpus.state == "granted":
+            self._leasing.held(view, place, container)
         self._refusals.pop(key, None)
+        self._compare(view, place, mark, seen)
         return True
+
+    def _compare(self, view: View, place: Place, mark: str, seen: Seen) -> None:
+        """Say it, once for each exchange of a secret, where a replica has another value than its sisters."""
+        deployment = view.deployment
+        sisters = [one for one in seen if one.digest == place.revision.digest and one.state == "running"]
+        others = [one.part for one in sisters if seen[one].labels.get(SECRETS, mark) != mark]
+        if not others or self._marks.get(deployment.uid) == mark:
+            return
+        self._marks[deployment.uid] = mark
+        text = (
+            f"replica {place.revision.generation}-{place.index} is made with its secrets as they are now;"
+            f" {', '.join(others)} {'has' if len(others) == 1 else 'have'} them as they were:"
+            f" `appliance deployment restart {deployment.name}` makes all anew"
+        )
+        status.record(self._db, deployment, "SecretsDiffer", text, now=self._clock())
 
     def _refuse(self, view: View, revision: Revision, error: ApplianceError) -> None:
         key, message = (view.deployment.uid, revision.generation), words(error)
@@ -160,7 +203,9 @@ class Acting:
         longest = self._settings.drain_s if view.manner.drain_s is None else view.manner.drain_s
         return min(longest, hold_s(view, self._settings) / 2) if plan.swapping else longest
 
-    async def _leave(self, deployment: Resource, replica: Replica, container: Container, drain_s: float) -> None:
+    async def _leave(
+        self, deployment: Resource, replica: Replica, container: Container, drain_s: float, *, handing_over: bool
+    ) -> None:
         """No new requests, then no requests, then no replica. A kill on the way: the next daemon begins it anew."""
         try:
             if replica.state == "running":
@@ -169,8 +214,12 @@ class Acting:
                     status.record(self._db, deployment, "Cut", f"{message}, and are cut", now=self._clock())
                 await self._replicas.stop(replica)
             await self._replicas.clear(deployment, replica, container)
+            self._leasing.release(deployment, replica, handing_over=handing_over)
         except ApplianceError as error:
             log.warning("%s: replica %s does not leave: %s", deployment.name, replica.part, error)
+            await asyncio.sleep(LEAVE_RETRY_S)
+        except Exception:
+            log.exception("%s: replica %s does not leave", deployment.name, replica.part)
             await asyncio.sleep(LEAVE_RETRY_S)
         finally:
             self._leaving[deployment.uid].pop(replica.id, None)

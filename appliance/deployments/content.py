@@ -15,7 +15,7 @@ from typing import Literal
 from appliance.deployments import volumes
 from appliance.deployments.gathering import Gathering, Pinned
 from appliance.engine.types import Mount
-from appliance.errors import ApplianceError
+from appliance.errors import ApplianceError, Conflict
 from appliance.spec.models import Deployment
 from appliance.state import resources
 from appliance.state.resources import Resource
@@ -103,14 +103,20 @@ class Content:
         """Destroy what was fetched for the deployment but the volumes `keep` and what is being fetched for it now.
 
         `keep` is what `volumes.volumes_of` tells of the pins that are still needed. Of a deployment that is gone, or
-        is being deleted, all goes: its volumes with what replicas have left there too.
+        is being deleted, all goes: its volumes with what replicas have left there too. Raises ApplianceError where
+        some of it stays, and this has to be asked again.
         """
         deployment = resources.find_uid(self._gathering.db.read, uid)
         gone = deployment is None or deployment.deleting
-        if gone:
+        work, ends = self._works.get(uid), False
+        if gone and work:
             self._give_up(uid)
+            await asyncio.wait({work.task})
+            ends = work.task.cancelled()
         work = self._works.get(uid)
         await self._gathering.destroy(uid, keep, work.keys if work else (), all_of_it=gone)
+        if ends:  # what the engine was about to make may be there a moment later
+            raise Conflict("what was being fetched for it is being ended", hint="it is looked for once more")
 
     async def sweep(self) -> None:
         """What was fetched for deployments that are gone goes; a volume that replicas wrote to only where it is empty.

@@ -1,62 +1,39 @@
 """Whether two revisions of a deployment have room side by side on this machine.
 
-What a replica needs of the processor's memory is told from those that run: a newer one is taken to need as much.
-What it needs of the GPUs is told by the name of its machine type.
+What a replica needs of the processor's memory is told from those that run: a newer one is taken to need as much. Of
+the GPUs the scheduler tells how many are free for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-from appliance.deployments.machines import machine
 from appliance.engine import cgroups
 from appliance.engine.types import Container
-from appliance.gpu import inventory
 
-log = logging.getLogger(__name__)
-
-GPU_DEADLINE_S = 5.0
 MEMORY = Path("/proc/meminfo")
+Look = Callable[[], int | None]
+"""Bytes of memory that can be had now; None: not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
-    """What the replicas of one revision take together."""
+def gpus_apart(replicas: int, *, free: int | None, own: int) -> str:
+    """Why so many replicas cannot have their GPUs beside those that run; empty: they can, or to wait is as good. Pure.
 
-    gpus: int = 0
-    memory: int | None = None
-    """Bytes; None: not known."""
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """What this machine has."""
-
-    gpus: int = 0
-    memory: int | None = None
-    """Bytes that are free now; None: not known."""
-
-
-def fits(wanted: Need, running: Need, others: Need, room: Room) -> str:
-    """Why the wanted revision has no room beside the one that runs; empty: it has, or nothing is known. Pure.
-
-    `others`: what runs besides the deployment. Where there is no GPU, nobody gets one, and so none is missing.
+    `free`: so many could have theirs now; None: they need none, or nobody gets one here. `own`: so many of the
+    deployment's others have some: where all of these would not do either, nobody leaves for it.
     """
-    if room.gpus and wanted.gpus and wanted.gpus + running.gpus > room.gpus - others.gpus:
-        free = max(0, room.gpus - others.gpus)
-        return f"{free} of {room.gpus} GPUs are there for it, and both need {wanted.gpus + running.gpus}"
-    if wanted.memory and room.memory is not None and wanted.memory > room.memory:
-        return f"it is going to need {_gib(wanted.memory)} of memory, and {_gib(room.memory)} are free"
-    return ""
+    if free is None or not free < replicas <= free + own:
+        return ""
+    return f"GPUs are free for {free} of its {replicas} replicas, and those that run have the others"
 
 
-def gpus(machine_type: str, replicas: int) -> int:
-    found = machine(machine_type)
-    return found.gpus * replicas if found else 0
+def memory_apart(wanted: int | None, free: int | None) -> str:
+    """The same of memory, bytes; None: not known, and then it fits. Pure."""
+    if not wanted or free is None or wanted <= free:
+        return ""
+    return f"it is going to need {_gib(wanted)} of memory, and {_gib(free)} are free"
 
 
 async def used(containers: Iterable[Container]) -> int | None:
@@ -69,18 +46,8 @@ def _used(processes: Collection[tuple[int, str]]) -> int | None:
     return max((usage.memory for usage in usages if usage), default=None)
 
 
-Look = Callable[[], Awaitable[Room]]
-
-
-async def look() -> Room:
-    try:
-        async with asyncio.timeout(GPU_DEADLINE_S):
-            found = await asyncio.to_thread(inventory.look)
-        count = len(found.devices)
-    except TimeoutError:
-        log.warning("NVML did not answer within %.0f s: revisions are not kept apart by their GPUs", GPU_DEADLINE_S)
-        count = 0
-    return Room(count, available(await asyncio.to_thread(_read, MEMORY)))
+def look() -> int | None:
+    return available(_read(MEMORY))
 
 
 def available(meminfo: str) -> int | None:

@@ -21,6 +21,7 @@ from appliance.engine.types import Container
 from appliance.errors import ApplianceError, NotFound, StorageError
 from appliance.fetching import errand, programs, sources
 from appliance.fetching.errand import FAILED_HINT, Errand
+from appliance.fetching.following import Following
 from appliance.fetching.sources import Fetch, Source
 from appliance.spec.models import Clone, Deployment, Integration, Repositories
 from appliance.state import resources, rollouts, versions
@@ -29,9 +30,9 @@ from appliance.state.resources import Resource
 from appliance.state.versions import Version
 from appliance.storage.base import Store
 from appliance.storage.threads import in_thread
+from appliance.storage.trees import removing
 from appliance.telemetry.draining import Draining
 from appliance.telemetry.telemetry import Telemetry
-from appliance.telemetry.types import LogSource
 from appliance.vault.secrets import Secrets
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,8 @@ class Gathering:
     async def destroy(self, uid: str, keep: Collection[str], keys: Collection[str], *, all_of_it: bool) -> None:
         """What was fetched for a deployment but the volumes `keep`, and what is wanted at present: `keys`.
 
-        With `all_of_it` volumes that replicas wrote to go too. What refuses stays until the next call.
+        With `all_of_it` volumes that replicas wrote to go too. What refuses stays until the next call: raises
+        StorageError once all else is gone.
         """
         await self._clear(uid, but=keys)
         stay = set() if all_of_it else {*keep, *(volumes.fetched(uid, key) for key in keys)}
@@ -121,8 +123,8 @@ class Gathering:
         for version in versions.of_run(self.db.read, _run(uid)):
             if version.committed is None and version.job not in keys:
                 await self._datasets.abandon(version)
-        for error in refused:
-            log.warning("content of deployment %s stays for now: %s", uid, error)
+        if refused:
+            raise refused[0]
 
     async def sweep(self) -> None:
         """Destroy containers and volumes of deployments that have no row; volumes with files in them stay."""
@@ -200,7 +202,7 @@ class Gathering:
         async def prepare() -> Fetch:
             found = sources.fetch_of(one, self._vault.resolve)
             resumes = isinstance(one, Integration) and one.type != "git-lfs"  # git does not go on where it was killed
-            await in_thread(volumes.tidy if resumes else volumes.empty, target)
+            await in_thread(volumes.tidy if resumes else removing.empty, target)
             return found
 
         kind = "repository" if isinstance(one, Clone) else one.type
@@ -215,7 +217,7 @@ class Gathering:
             digest=self._key(deployment, one),
         )
         job = Errand(f"appliance-{self._instance}-content-{owner.digest}", owner, f"{kind} {one.name}", root, target)
-        witness = _Witness(self._telemetry, self._draining, self._vault, job, progress)
+        witness = Following(self._telemetry, self._draining, self._vault, job, partial(progress.__setitem__, job.what))
         try:
             container = await errand.run(self._engine, self._images, job, prepare, witness)
         finally:
@@ -259,34 +261,6 @@ class Gathering:
 class _Finished:
     container: Container
     words: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Witness:
-    telemetry: Telemetry
-    draining: Draining
-    vault: Secrets
-    errand: Errand
-    progress: dict[str, str]
-
-    def tell(self, words: str) -> None:
-        self.progress[self.errand.what] = words
-
-    def look(self, container: Container) -> None:
-        if container.log_path and container.state == "running":
-            self.telemetry.attach(self._source(container), container.log_path)
-
-    async def ended(self, container: Container) -> None:
-        """All it has said is stored before it goes."""
-        if container.log_path:
-            await self.draining.drain(self._source(container), container.log_path)
-
-    def secrets(self) -> Sequence[str]:
-        return self.vault.values()
-
-    def _source(self, container: Container) -> LogSource:
-        owner = self.errand.owner
-        return LogSource(kind=owner.shown_kind, name=owner.name, part=owner.part, container=container.id)
 
 
 async def _each(works: Sequence[Any]) -> list[Any]:

@@ -9,12 +9,13 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from appliance.deployments.machines import Machine
 from appliance.deployments.scaling import Reading
 from appliance.engine import cgroups
 from appliance.engine.cgroups import Usage
 from appliance.engine.docker import Engine
 from appliance.errors import ApplianceError
+from appliance.spec.catalogue import Machine, machine
+from appliance.spec.machines import Shape, own_shape
 from appliance.spec.models import Metric
 
 log = logging.getLogger(__name__)
@@ -118,3 +119,10 @@ def readings(
 
 def this_machine() -> Machine:
     return Machine(os.cpu_count() or 1, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def share(name: str, host: Machine, machines: Mapping[str, Shape]) -> Machine:
+    """What one replica on a machine of this type may use of this machine: 100 percent of it."""
+    own = own_shape(name, machines)
+    found = Machine(own.cpus, own.memory) if own else machine(name) or Machine(0, 0)
+    return Machine(min(found.cpus or host.cpus, host.cpus), min(found.memory or host.memory, host.memory))

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, Protocol
 
 from appliance.datasets.models import Models
-from appliance.deployments.plan import Place
+from appliance.deployments.facts import Place
 from appliance.deployments.replicas import Replicas
 from appliance.engine.types import Mount
 from appliance.errors import ApplianceError, Conflict, NotFound
+from appliance.scheduler.types import Answer
 from appliance.spec.models import Deployment
 from appliance.state.resources import Resource
 from appliance.vault.secrets import Secrets
@@ -100,14 +102,25 @@ class Making:
         """What its content was is looked up again."""
         self._content.anew(deployment.uid)
 
-    async def make(self, deployment: Resource, spec: Deployment, place: Place, pin: Pin) -> None:
-        """Raises ImageNotFound, and NotFound where a model or other content is gone; NoSecret is neither."""
+    async def make(
+        self, deployment: Resource, spec: Deployment, place: Place, pin: Pin, gpus: Answer
+    ) -> tuple[str, str]:
+        """The mark of its secrets, equal where they are, empty without any; and the id of its container.
+
+        Raises ImageNotFound, and NotFound where a model or other content is gone; NoSecret is neither.
+        """
         try:
             env = {name: self._vault.resolve(value) for name, value in spec.env.items()}
         except NotFound as error:
             raise NoSecret(error.message, where=f"deployment {deployment.name}", hint=error.hint) from None
         mounts = await self._mounts(deployment, pin)
-        await self._replicas.make(deployment, spec, place, image=pin["image"], env=env, mounts=mounts)
+        secrets = sorted((name, value) for name, value in env.items() if value != spec.env[name])
+        mark = self._vault.fingerprint(json.dumps(secrets))[:16] if secrets else ""
+        image = str(pin["image"])
+        container = await self._replicas.make(
+            deployment, spec, place, image=image, env=env, mounts=mounts, gpus=gpus, secrets=mark
+        )
+        return mark, container
 
     async def _mounts(self, deployment: Resource, pin: Pin) -> list[Mount]:
         found = [

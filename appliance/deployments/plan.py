@@ -13,9 +13,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
-Phase = Literal["Pending", "Preparing", "Starting", "Ready", "Updating", "Degraded", "Asleep", "Disabled", "Failed"]
+from appliance.deployments.facts import Facts, Phase, Place, Plan, Replica, Revision
 
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MOST_S = 300.0
@@ -25,119 +24,10 @@ LOOP = 3
 """So many quick endings in a row are called a crash loop."""
 PROGRESS_EVERY_S = 1.0
 BLOCKED_EVERY_S = 5.0
+YOUNG_S = 10.0
+"""So long nobody is told that a new replica does not answer yet."""
 LOOK_S = 10.0
 """A daemon that begins anew looks so long before it judges by what it finds: no probe has spoken yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Revision:
-    generation: int
-    digest: str
-    """Of everything a replica is made from."""
-    replicas: int
-
-
-@dataclass(frozen=True, slots=True)
-class Replica:
-    """A container of the deployment, as observed."""
-
-    id: str
-    generation: int
-    """In which it was made; with `index` and `restarts` it makes the container's name."""
-    index: int
-    restarts: int
-    digest: str
-    state: Literal["created", "running", "ended"]
-    streak: int = 0
-    """Quick endings in a row in its place before it was made."""
-    ready: bool = False
-    sick: str = ""
-    """Why it has to be restarted though it runs; empty: it has not."""
-    said: str = ""
-    """What its last probe said; empty where that went well."""
-    started: float = 0.0
-    ended: float = 0.0
-    ending: str = ""
-    """Why it ended, in words."""
-
-    @property
-    def part(self) -> str:
-        return f"{self.generation}-{self.index}"
-
-    @property
-    def able(self) -> bool:
-        """It may take traffic."""
-        return self.state == "running" and self.ready and not self.sick
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A replica that has to be made."""
-
-    revision: Revision
-    index: int
-    restarts: int = 0
-    streak: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    wanted: Revision
-    """What is declared; no replicas where it is disabled, stopped or being deleted."""
-    stable: Revision | None = None
-    """The last revision that became ready as a whole; None: none yet."""
-    replicas: tuple[Replica, ...] = ()
-    """Without those that are leaving already."""
-    leaving: tuple[Replica, ...] = ()
-    prepared: Literal["unknown", "busy", "ready", "failed"] = "unknown"
-    """Whether the wanted revision's image and models are here."""
-    prepare_message: str = ""
-    prepare_retry_at: float = 0.0
-    since: float = 0.0
-    """When the wanted generation could first start replicas, unix seconds."""
-    deadline_s: float = 300.0
-    hurry_s: float = 0.0
-    """The hold that the deadline is a part of; 0: it is not."""
-    blocked: str = ""
-    """Why nothing may begin at present; what was whole already is kept whole. Empty: all may."""
-    asleep: str = ""
-    """Why nothing runs until a request comes; empty: it is awake."""
-    scaled: float = 0.0
-    """When the load last asked for another number, unix seconds; 0: it does not say how many there are."""
-    swap: bool = False
-    """The wanted revision and others have no room side by side."""
-    back: bool = False
-    """An earlier revision is there to go back to, should the wanted one fail."""
-    asked: float = 0.0
-    """When the wanted generation was declared, unix seconds."""
-    looking: float = 0.0
-    """Since when somebody looks, unix seconds."""
-    undone: str = ""
-    """What is to be said of the declared generation, where it has failed and the wanted one is an earlier one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    phase: Phase
-    message: str
-    serve: tuple[Replica, ...] = ()
-    """These and no others take traffic, from now on."""
-    make: tuple[Place, ...] = ()
-    start: tuple[Replica, ...] = ()
-    """Made, but never started."""
-    halt: tuple[Replica, ...] = ()
-    """To be stopped; what is left of them is the record of why."""
-    retire: tuple[Replica, ...] = ()
-    """To leave: requests under way are waited for, then it is stopped and removed."""
-    prepare: bool = False
-    complete: bool = False
-    """The wanted revision is ready as a whole: it is the stable one from now on."""
-    undo: str = ""
-    """Why the wanted revision is given up: the one before it is wanted again. Nothing else is to be done then."""
-    swapping: bool = False
-    """Whoever serves at present is about to leave before its successor begins; requests wait."""
-    wake: float | None = None
-    """Look again at this unix time at the latest; None: when something changes."""
 
 
 @dataclass(slots=True)
@@ -147,12 +37,13 @@ class _Upkeep:
     kept: list[Replica] = field(default_factory=list)
     retire: list[Replica] = field(default_factory=list)
     make: list[Place] = field(default_factory=list)
+    next: list[Place] = field(default_factory=list)
     wake: list[float] = field(default_factory=list)
 
 
 def decide(facts: Facts, now: float) -> Plan:
     plan = _decide(facts, now)
-    if not facts.undone or not facts.wanted.replicas:
+    if not facts.undone or not (facts.wanted.replicas or facts.asleep):
         return plan
     phase: Phase = "Degraded" if plan.phase == "Ready" else plan.phase
     return replace(plan, phase=phase, message=f"{facts.undone}; {plan.message}")
@@ -179,6 +70,7 @@ def _decide(facts: Facts, now: float) -> Plan:
         phase=_phase(facts, current.kept, serve, complete=complete, held=held, now=now),
         message=_message(facts, current.kept, serve, complete=complete, held=held, crossing=crossing, now=now),
         serve=tuple(serve),
+        undo_at=None if held else _undo_at(facts, complete=complete),
         undo=undo,
         complete=complete,
         swapping=crossing,
@@ -189,6 +81,7 @@ def _decide(facts: Facts, now: float) -> Plan:
     return replace(
         plan,
         make=(*(current.make if facts.prepared == "ready" else ()), *old.make),
+        next=tuple(current.next),
         start=tuple(replica for replica in started if replica.state == "created"),
         halt=tuple(one for one in (*current.kept, *old.kept) if one.state == "running" and one.sick),
         retire=(*current.retire, *old.retire, *(other for other in others if other not in serve)),
@@ -220,16 +113,28 @@ def _make_room(
         return
     if crossing:
         if _strangers(facts, facts.wanted):
-            current.make = []
+            current.next, current.make = current.make, []
     elif fallback and _strangers(facts, fallback):
         old.make = []
 
 
+def _may_undo(facts: Facts, *, complete: bool) -> bool:
+    if complete or not facts.back or facts.blocked or facts.in_queue or was_whole(facts.stable, facts.wanted):
+        return False
+    return facts.stable is None or facts.stable.digest != facts.wanted.digest
+
+
+def _undo_at(facts: Facts, *, complete: bool) -> float | None:
+    """When the wanted revision is given up unless it is ready by then; None: it is not."""
+    begun = _begun(facts) if facts.since else facts.asked if facts.prepared == "failed" else 0.0
+    if not begun or not _may_undo(facts, complete=complete):
+        return None
+    return max(begun + facts.deadline_s, facts.looking + LOOK_S)
+
+
 def _undo(facts: Facts, kept: Sequence[Replica], *, complete: bool, now: float) -> str:
     """Why the wanted revision is given up; empty: it is not."""
-    if complete or not facts.back or facts.blocked or was_whole(facts.stable, facts.wanted):
-        return ""
-    if facts.stable and facts.stable.digest == facts.wanted.digest:
+    if not _may_undo(facts, complete=complete):
         return ""
     ill = next((f"replica {one.part}: {_ill(one)}" for one in kept if not one.able and _ill(one)), "")
     because = f": {ill}" if ill else ""
@@ -239,7 +144,8 @@ def _undo(facts: Facts, kept: Sequence[Replica], *, complete: bool, now: float) 
         return ""
     if _late(facts, now):
         hurry = f" of the {facts.hurry_s:.0f} s that requests wait (rollout.hold)" if facts.hurry_s else ""
-        return f"it was not ready after {facts.deadline_s:.0f} s{hurry}{because}"
+        lacks = f": {facts.waits}" if facts.waits else because
+        return f"it was not ready after {facts.deadline_s:.0f} s{hurry}{lacks}"
     if facts.prepared == "failed" and not facts.since and now >= facts.asked + facts.deadline_s:
         return f"it could not begin within {facts.deadline_s:.0f} s: {facts.prepare_message}"
     return ""
@@ -250,23 +156,28 @@ def _ill(replica: Replica) -> str:
 
 
 def _loops(replica: Replica) -> bool:
-    return replica.streak + (replica.state == "ended") >= LOOP
+    return not replica.interrupted and replica.streak + (replica.state == "ended") >= LOOP
 
 
 def restart_at(ended: Replica) -> float:
     """When an ended replica is made again, unix seconds."""
+    if ended.interrupted:
+        return ended.ended
     return ended.ended + min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2.0 ** (min(streak(ended), 30) - 1))
 
 
 def streak(ended: Replica) -> int:
-    """Quick endings in a row, this one included; a long life begins a new row."""
+    """Quick endings in a row, this one included; a long life begins a new row, and who was interrupted has none."""
+    if ended.interrupted:
+        return 0
     return 1 if ended.ended - ended.started >= LONG_LIFE_S else ended.streak + 1
 
 
 def _disable(facts: Facts) -> Plan:
     left = len(facts.replicas) + len(facts.leaving)
     if left:
-        return Plan("Updating", f"{left} replicas are ending", retire=facts.replicas)
+        message = "1 replica is ending" if left == 1 else f"{left} replicas are ending"
+        return Plan("Updating", message, retire=facts.replicas)
     if facts.asleep:
         return Plan("Asleep", facts.asleep, complete=True)
     return Plan("Disabled", "no replica is declared; the data of its models is kept", complete=True)
@@ -292,12 +203,14 @@ def _upkeep(revision: Revision, facts: Facts, now: float) -> _Upkeep:
     for replica in kept:
         if replica.state != "ended":
             continue
-        if now >= restart_at(replica):
-            upkeep.make.append(Place(revision, replica.index, replica.restarts + 1, streak(replica)))
+        if now >= restart_at(replica) or replica.interrupted:
+            excused = replica.excused + replica.interrupted
+            upkeep.make.append(Place(revision, replica.index, replica.restarts + 1, streak(replica), excused))
         else:
             upkeep.wake.append(restart_at(replica))
-    # a replica that is leaving has its name until it is gone
-    taken = {*places, *(replica.index for replica in facts.leaving if replica.generation == revision.generation)}
+    # a replica that is leaving has its name until it is gone, and its GPUs
+    leaving = (one for one in facts.leaving if revision.generation == one.generation or revision.digest == one.digest)
+    taken = {*places, *(replica.index for replica in leaving)}
     free = (index for index in itertools.count() if index not in taken)
     upkeep.make += [Place(revision, next(free)) for _ in range(revision.replicas - len(kept))]
     return upkeep
@@ -336,7 +249,7 @@ def _should_prepare(facts: Facts, now: float) -> bool:
 
 
 def _late(facts: Facts, now: float) -> bool:
-    return bool(facts.since) and now >= _begun(facts) + facts.deadline_s
+    return bool(facts.since) and not facts.in_queue and now >= _begun(facts) + facts.deadline_s
 
 
 def _begun(facts: Facts) -> float:
@@ -345,13 +258,23 @@ def _begun(facts: Facts) -> float:
 
 
 def _growing(facts: Facts, kept: Sequence[Replica], now: float) -> bool:
-    """Whoever is not able has come since the load asked for more, or for the first after a sleep."""
-    if not facts.scaled or now >= facts.scaled + facts.deadline_s:
-        return False
+    """Whoever is not able has come since the load asked for more, or for the first after a sleep, or resumes."""
     ill = [replica for replica in kept if not replica.able]
-    return all(not one.restarts and one.state != "ended" and not one.sick for one in ill) and all(
-        not one.started or one.started >= facts.scaled - 1.0 for one in ill
-    )
+    asked = bool(facts.scaled) and now < facts.scaled + facts.deadline_s
+    if not asked and not any(one.interrupted or one.resumed for one in ill):
+        return False
+    return all(one.interrupted or _resuming(one, facts, now) or (asked and _has_come(one, facts.scaled)) for one in ill)
+
+
+def _resuming(replica: Replica, facts: Facts, now: float) -> bool:
+    in_time = not replica.started or now < replica.started + facts.deadline_s
+    return replica.resumed and replica.state != "ended" and not replica.sick and in_time
+
+
+def _has_come(replica: Replica, since: float) -> bool:
+    """With nothing before it in its place."""
+    new = not replica.restarts and replica.state != "ended" and not replica.sick
+    return new and (not replica.started or replica.started >= since - 1.0)
 
 
 def was_whole(stable: Revision | None, wanted: Revision) -> bool:
@@ -361,9 +284,12 @@ def was_whole(stable: Revision | None, wanted: Revision) -> bool:
 
 def _wake(facts: Facts, current: _Upkeep, old: _Upkeep, *, complete: bool, held: bool, now: float) -> float | None:
     times = [*old.wake, *current.wake]
+    times += [one.started + YOUNG_S for one in current.kept if one.state == "running" and one.said and not one.ready]
     if current.make and facts.prepared == "busy":
         times.append(now + PROGRESS_EVERY_S)
     if held:
+        times.append(now + BLOCKED_EVERY_S)
+    if facts.waits:
         times.append(now + BLOCKED_EVERY_S)
     if current.make and facts.prepared == "failed":
         times.append(facts.prepare_retry_at)
@@ -383,7 +309,7 @@ def _phase(
         if _growing(facts, kept, now):
             return "Updating" if serve else "Starting"
         return "Failed" if looping and not serve else "Degraded"
-    if held and not looping:
+    if (held or facts.waits) and not looping:
         return "Updating" if serve else "Pending"
     if looping or facts.prepared == "failed" or _late(facts, now):
         return "Degraded" if serve else "Failed"
@@ -405,9 +331,9 @@ def _message(
     wanted = facts.wanted
     parts = [f"{sum(replica.able for replica in kept)} of {wanted.replicas} replicas ready"]
     if complete:
-        return "; ".join([*parts, *([f"{len(facts.leaving)} others are leaving"] if facts.leaving else [])])
-    if held:
-        parts.insert(0, facts.blocked)
+        return "; ".join([*parts, *([_others(len(facts.leaving))] if facts.leaving else [])])
+    if held or facts.waits:
+        parts.insert(0, "; ".join(filter(None, (facts.blocked if held else "", facts.waits))))
     elif facts.prepared != "ready" and facts.prepare_message:
         parts.insert(0, facts.prepare_message)
     elif not was_whole(facts.stable, facts.wanted) and _late(facts, now):
@@ -420,9 +346,20 @@ def _message(
     return "; ".join([*parts, *(f"replica {replica.part}: {describe(replica, now)}" for replica in ill[:1])])
 
 
+def _others(count: int) -> str:
+    return "1 other is leaving" if count == 1 else f"{count} others are leaving"
+
+
+def _young(replica: Replica, now: float) -> bool:
+    """It has only just begun: that its probes fail says nothing yet."""
+    return bool(replica.started) and now < replica.started + YOUNG_S and not replica.failures
+
+
 def describe(replica: Replica, now: float) -> str:
     """What is wrong with a replica, and when it is made again; empty: nothing is known."""
     if replica.state != "ended":
-        return replica.sick or ("" if replica.ready else replica.said)
+        return replica.sick or ("" if replica.ready or _young(replica, now) else replica.said)
+    if replica.interrupted:
+        return f"{replica.ending}; it begins again"
     wait = max(0.0, restart_at(replica) - now)
-    return f"{replica.ending}; restart {replica.restarts + 1} in {wait:.0f} s"
+    return f"{replica.ending}; restart {replica.failures + 1} in {wait:.0f} s"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from appliance.deployments.plan import Plan, Revision
+from appliance.deployments.facts import Plan, Revision
 from appliance.state.rollouts import OPEN, Phase, Rollout
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,16 +11,18 @@ from typing import Any, Protocol
 from appliance import revisions
 from appliance.deployments import fit, status
 from appliance.deployments.acting import may_look_anew, refused
-from appliance.deployments.fit import Need
-from appliance.deployments.making import Content, Making, words
-from appliance.deployments.plan import BLOCKED_EVERY_S, Plan, Replica, was_whole
+from appliance.deployments.facts import Plan, Replica
+from appliance.deployments.leasing import Leasing
+from appliance.deployments.making import Content, Making, asks, words
+from appliance.deployments.plan import BLOCKED_EVERY_S, was_whole
 from appliance.deployments.view import View
 from appliance.deployments.volumes import volumes_of
 from appliance.engine.preparing import Ensures, Image, Preparing
 from appliance.engine.types import Container
 from appliance.errors import ApplianceError
+from appliance.scheduler.leasing import LEASE
 from appliance.spec.models import Deployment
-from appliance.state import resources, rollouts
+from appliance.state import rollouts
 from appliance.state.db import Database
 from appliance.state.resources import Resource
 from appliance.state.rollouts import Rollout
@@ -57,6 +60,7 @@ class Readying:
         making: Making,
         content: Content,
         machine: fit.Look,
+        leasing: Leasing,
         keep_revisions: int,
         no_room: Callable[[], str],
         clock: Callable[[], float],
@@ -67,6 +71,7 @@ class Readying:
         self._making = making
         self._content = content
         self._machine = machine
+        self._leasing = leasing
         self._keep_revisions = keep_revisions
         self._no_room = no_room
         self._clock = clock
@@ -89,7 +94,7 @@ class Readying:
         if held and view.pin is None:
             return Image("failed", message=self._no_room(), retry_at=self._clock() + BLOCKED_EVERY_S)
         if view.pin is not None and view.row and view.row.began is not None:
-            return Image("ready")
+            return None if self._asks_from_now_on(view, view.spec, view.pin) else Image("ready")
         if waits := self._vanished(view):
             return waits
         found = await self._pin(view, view.spec)
@@ -103,6 +108,17 @@ class Readying:
         self._note_begin(view)
         status.begin(self._db, view.deployment, view.wanted, found, swap=swap, now=self._clock())
         return None
+
+    def _asks_from_now_on(self, view: View, spec: Deployment, pin: Mapping[str, Any]) -> bool:
+        """Who may call was not asked by the version that pinned it. Without its secrets nobody may, and is told so."""
+        if "access" in pin or not asks(spec):
+            return False
+        try:
+            access = self._making.access(spec)
+        except ApplianceError:
+            return False
+        status.begin_to_ask(self._db, view.deployment, view.wanted, {**pin, "access": access}, now=self._clock())
+        return True
 
     async def ensure(self, view: View) -> None:
         """Begin what `look` waits for, or go on with it."""
@@ -126,32 +142,31 @@ class Readying:
             return "it is declared so"
         largest = await fit.used(seen[one] for one in running)
         memory = None if largest is None else largest * view.wanted.replicas
-        old = next((view.specs[one.digest] for one in others if one.digest in view.specs), spec)
-        return fit.fits(
-            Need(fit.gpus(spec.machine, view.wanted.replicas), memory),
-            Need(fit.gpus(old.machine, max(len(others), fallback))),
-            Need(self._gpus_of_others(view.deployment)),
-            await self._machine(),
+        own = sum(LEASE in seen[one].labels for one in others)
+        free = self._leasing.free(spec)
+        return fit.gpus_apart(view.wanted.replicas, free=free, own=own) or fit.memory_apart(
+            memory, await asyncio.to_thread(self._machine)
         )
 
-    async def let_go(self, deployment: Resource) -> bool:
-        """What only revisions needed that are long over. False: not all of it, and it has to be asked again."""
+    async def let_go(self, deployment: Resource) -> str:
+        """What only revisions needed that are long over. Why some of it stays, and this has to be asked again; empty:
+        all of it is gone."""
         uid = deployment.uid
         rows = [] if deployment.deleting else list(rollouts.every(self._db.read, uid))
         held = rollouts.held(rows)
         if any(row.phase == "Serving" and row.pin is None for row in held) and deployment.status.get("ready"):
-            return False  # what its replicas stand on is not known at present
+            return "what its replicas stand on is not known at present"
         if rows:
             with self._db.write() as db:
                 revisions.forget_old(db, uid, self._keep_revisions)
-        done = True
-        for work in (self._let_go_images(uid, held), self._let_go_content(uid, held)):
+        left = []
+        for let_go in (self._let_go_images, self._let_go_content):
             try:
-                await work
+                await let_go(uid, held)
             except ApplianceError as error:
-                done = False
+                left.append(words(error))
                 log.warning("what old revisions of %s have left stays for now: %s", deployment.name, error)
-        return done
+        return "; ".join(left)
 
     async def _let_go_images(self, uid: str, held: Sequence[Rollout]) -> None:
         for row in held:  # one that made no replica of its own goes on with an earlier one's image
@@ -216,27 +231,16 @@ class Readying:
         except ApplianceError as error:
             log.warning("%s: the image is not kept by a name of ours: %s", view.deployment.name, error)
 
-    def _gpus_of_others(self, deployment: Resource) -> int:
-        found = 0
-        for other in resources.every(self._db.read, deployment.kind):
-            if other.uid == deployment.uid or not other.status.get("ready"):
-                continue
-            try:
-                spec = revisions.parse_spec(other.name, other.spec)
-            except ApplianceError:
-                continue
-            found += fit.gpus(spec.machine, int(other.status["ready"]))
-        return found
-
 
 def unbegun(view: View, image: Image, plan: Plan) -> Plan:
     """The plan, where an earlier revision's replicas are the wanted one's own and yet it cannot begin: not complete."""
     waits = view.pin is not None and view.row is not None and view.row.began is None
     if not (plan.complete and view.spec and waits and image.state == "failed"):
         return plan
-    return replace(
-        plan, complete=False, phase="Degraded", message=f"{image.message}; {plan.message}", wake=image.retry_at
-    )
+    message, former = f"{image.message}; {plan.message}", ((view.pin or {}).get("access") or {}).get("sums")
+    if former and asks(view.spec):
+        message = f"{image.message}; until then the keys of before still let callers in; {plan.message}"
+    return replace(plan, complete=False, phase="Degraded", message=message, wake=image.retry_at)
 
 
 def _all_there(view: View, seen: Seen) -> bool:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from appliance.deployments.plan import Place, Replica
+from appliance.deployments.elapsed import Elapsed
+from appliance.deployments.facts import Place, Replica, part
 from appliance.deployments.prober import Prober
 from appliance.deployments.probes import Health, probes_of
 from appliance.engine.docker import Engine
 from appliance.engine.endings import ending, last_lines
+from appliance.engine.interrupted import Outages
 from appliance.engine.labels import PREFIX, Owner, owner_of
 from appliance.engine.types import Container, ContainerSpec, Mount
-from appliance.errors import EngineError
+from appliance.errors import EngineError, GpuRefused
+from appliance.scheduler.leasing import LEASE
+from appliance.scheduler.types import Answer
 from appliance.settings import Settings
+from appliance.spec.limits import limits_of
 from appliance.spec.models import Deployment
 from appliance.state.resources import Resource
 from appliance.telemetry.draining import Draining
@@ -23,6 +28,10 @@ from appliance.telemetry.types import LogSource
 
 STREAK = PREFIX + "streak"
 """Label: quick endings in a row in the replica's place before it was made."""
+EXCUSED = PREFIX + "excused"
+"""Label: how many times its place was made again because the appliance, the engine or the machine was stopped."""
+SECRETS = PREFIX + "secrets"
+"""Label: tells whether its environment has the same secrets in it as another's; empty: it has none."""
 PORT = PREFIX + "port"
 """Label: the container port that is served."""
 TAIL_LINES = 50
@@ -35,6 +44,8 @@ class End:
     at: float
     why: str
     tail: str = ""
+    interrupted: bool = False
+    """Its program did not end by itself."""
 
 
 class Replicas:
@@ -44,6 +55,8 @@ class Replicas:
         engine: Engine,
         telemetry: Telemetry,
         prober: Prober,
+        outages: Outages,
+        elapsed: Elapsed,
         settings: Settings,
         instance: str,
         clock: Callable[[], float],
@@ -53,6 +66,8 @@ class Replicas:
         self._telemetry = telemetry
         self._draining = Draining(telemetry)
         self._prober = prober
+        self._outages = outages
+        self._elapsed = elapsed
         self._settings = settings
         self._instance = instance
         self._clock = clock
@@ -60,6 +75,8 @@ class Replicas:
         self._ends: dict[str, End] = {}
         self._sick: dict[str, str] = {}
         """Container id -> why it was stopped, for its record."""
+        self._lost: dict[tuple[str, str], str] = {}
+        """By uid and its part of the leases, why the replica there cannot reach its GPUs any more."""
 
     async def observe(
         self, deployment: Resource, specs: Mapping[str, Deployment], *, but: frozenset[str]
@@ -81,6 +98,10 @@ class Replicas:
                 ended.append((replica, self._ends[container.id]))
         return seen, ended
 
+    def lose(self, uid: str, part: str, words: str) -> None:
+        """The replica that runs there has lost its GPUs: it is to be made again."""
+        self._lost[uid, part] = words
+
     async def make(
         self,
         deployment: Resource,
@@ -90,8 +111,13 @@ class Replicas:
         image: str,
         env: Mapping[str, str],
         mounts: Sequence[Mount],
-    ) -> None:
-        """A replica's container, not started. Done again it finds the one it made. Raises ImageNotFound and others."""
+        gpus: Answer,
+        secrets: str = "",
+    ) -> str:
+        """Id of a replica's container, not started. Done again it finds the one it made.
+
+        Raises ImageNotFound and others.
+        """
         generation = place.revision.generation
         label = Owner(
             instance=self._instance,
@@ -107,23 +133,37 @@ class Replicas:
         wanted = ContainerSpec(
             name=f"{name}-{generation}-{place.index}-{place.restarts}",
             image=image,
-            labels={**label.to_labels(), STREAK: str(place.streak), PORT: str(spec.ports[0])},
+            labels={
+                **label.to_labels(),
+                STREAK: str(place.streak),
+                EXCUSED: str(place.excused),
+                SECRETS: secrets,
+                PORT: str(spec.ports[0]),
+                **({LEASE: gpus.lease} if gpus.cards else {}),
+            },
             entrypoint=spec.command,
             env={"APPLIANCE_URL": f"http://host.docker.internal:{self._settings.port}", **env},
             mounts=mounts,
             publish=tuple(dict.fromkeys([*spec.ports, *(probe.port for probe in probes if probe.port)])),
-            shm_bytes=self._settings.shm_mb * 2**20,
+            cpus=(most := limits_of(spec.machine, self._settings)).cpus,
+            memory_bytes=most.memory_bytes,
+            shm_bytes=most.shm_bytes,
+            gpus=gpus.cards,
         )
         made = await self._engine.create(wanted)
+        self._lost.pop((deployment.uid, part(place.revision.digest, place.index)), None)
         if _owner(made).uid != deployment.uid:
             # left by a deployment of this name whose row is lost: nothing refers to it any more
             await self._engine.remove(made.id)
-            await self._engine.create(wanted)
+            made = await self._engine.create(wanted)
+        return made.id
 
     async def start(self, replica: Replica) -> None:
-        """A refusal of the engine is the end of the replica, and says why."""
+        """A refusal of the engine is the end of the replica, and says why. Raises GpuRefused."""
         try:
             await self._engine.start(replica.id)
+        except GpuRefused:
+            raise
         except EngineError as error:
             self._sick[replica.id] = f"it could not be started: {error.message}"
             self._ends.pop(replica.id, None)
@@ -160,21 +200,25 @@ class Replicas:
             self._prober.forget(container.id)
         if state == "ended" and container.id not in self._ends:
             self._ends[container.id] = await self._read_out(deployment, container)
-        end = self._ends.get(container.id)
+        end = self._excuse(deployment, container) if state == "ended" else None
+        index = _number(owner.part.rpartition("-")[2])
+        lost = self._lost.get((deployment.uid, part(owner.digest, index)), "") if state == "running" else ""
         return Replica(
             id=container.id,
             generation=owner.generation,
-            index=_number(owner.part.rpartition("-")[2]),
+            index=index,
             restarts=_number(container.name.rpartition("-")[2]),
             digest=owner.digest,
             state=state,
             streak=_number(container.labels.get(STREAK, "")),
+            excused=_number(container.labels.get(EXCUSED, "")),
             ready=health.ready if health else state == "running" and _was_ready(deployment, container),
-            sick=health.sick if health else "",
+            sick=lost or (health.sick if health else ""),
             said=health.said if health else "",
-            started=container.started or 0.0,
-            ended=(container.finished or end.at) if end else 0.0,
+            started=self._elapsed.at(container.id, container.started or 0.0),
+            ended=self._elapsed.at(container.id, container.finished or end.at) if end else 0.0,
             ending=end.why if end else "",
+            interrupted=end.interrupted if end else False,
         )
 
     def _watch(self, deployment: Resource, spec: Deployment | None, container: Container) -> Health | None:
@@ -189,6 +233,14 @@ class Replicas:
             spec.ports[0],
             was_ready=_was_ready(deployment, container),
         )
+
+    def _excuse(self, deployment: Resource, container: Container) -> End:
+        """Its end; told anew each time, for it may be known later only that the engine was about to stop."""
+        end, stopped = self._ends[container.id], _shown(deployment, container).get("stopped")
+        if container.id in self._sick or (found := self._outages.of(container, stopped, service=True)) is None:
+            return end
+        self._ends[container.id] = replace(end, why=found.message, tail="", interrupted=True)
+        return self._ends[container.id]
 
     async def _read_out(self, deployment: Resource, container: Container) -> End:
         await self._drain(deployment, container)

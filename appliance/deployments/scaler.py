@@ -12,12 +12,12 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from appliance import revisions
-from appliance.deployments import load, sleeping
-from appliance.deployments.load import Usages, Window
-from appliance.deployments.machines import Machine, share
+from appliance.deployments import hanging, load, sleeping
+from appliance.deployments.hanging import Silence
+from appliance.deployments.load import Usages, Window, share
 from appliance.deployments.scaling import SETTLE_S, Bounds, Course, Opinion, decide, form_opinion
 from appliance.deployments.sleeping import Idle, Waking
 from appliance.engine.docker import Engine
@@ -26,6 +26,8 @@ from appliance.router.meters import Meter
 from appliance.router.requests import Request
 from appliance.router.router import Router
 from appliance.settings import Settings
+from appliance.spec.catalogue import Machine
+from appliance.spec.machines import Shape
 from appliance.spec.models import Deployment
 from appliance.state import events, resources, scales
 from appliance.state.db import Database
@@ -64,7 +66,10 @@ class _Watch:
 
 
 class Scaler:
-    """`counter` counts seconds and is never set; `host` is what this machine has."""
+    """`counter` counts seconds and is never set; `host` is what this machine has.
+
+    `machines`: the types of one's own.
+    """
 
     def __init__(
         self,
@@ -75,6 +80,7 @@ class Scaler:
         telemetry: Telemetry,
         settings: Settings,
         host: Machine,
+        machines: Mapping[str, Shape] | None = None,
         clock: Callable[[], float],
         hint: Callable[[str, str], None],
         counter: Callable[[], float] = time.monotonic,
@@ -85,10 +91,14 @@ class Scaler:
         self._usages = Usages(engine)
         self._every_s = settings.autoscale_every_s
         self._host = host
+        self._machines = machines or {}
         self._clock = clock
         self._counter = counter
         self._hint = partial(hint, KIND)
         self._due = float("-inf")
+        self._silences: dict[str, Mapping[str, Silence]] = {}
+        self._silent: dict[str, Mapping[str, str]] = {}
+        """By uid, then by target: what is told of those that end no request."""
         self._watches: dict[str, _Watch] = {}
         """By name."""
         self._specs: dict[tuple[str, int], Deployment | None] = {}
@@ -107,6 +117,10 @@ class Scaler:
             return Scaled(bounds.clamp(row.replicas), False, row.reason)
         return Scaled(spec.replicas, False, "")
 
+    def silent(self, deployment: Resource) -> Mapping[str, str]:
+        """By the short id of its container, what is told of a replica that takes requests and ends none."""
+        return self._silent.get(deployment.uid, {})
+
     def woken(self, prefix: str) -> None:
         """A request waits at this route. Called again and again while it does; what is awake does not notice."""
         deployment = resources.find(self._db.read, KIND, prefix.removeprefix(_PREFIX))
@@ -119,6 +133,7 @@ class Scaler:
         """One look at all deployments that scale or sleep by themselves; more than one in a second is no use."""
         meters, now = await self._meters(), self._counter()
         found = [(deployment, spec) for deployment, spec in self._looked_after()]
+        self._listen_for_silence(meters, now)
         for deployment, spec in found:
             self._rest(deployment, spec, _meter(meters, deployment), now)
         if now < self._due:
@@ -147,6 +162,28 @@ class Scaler:
             if request.status in (0, 101) or request.at + request.total_ms / 1000 < oldest:
                 continue  # a websocket lasts as long as it likes; the front door remembers what nobody heard
             watch.window.add(max(0, request.total_ms - request.held_ms) / 1000, now)
+
+    # -- silence
+
+    def _listen_for_silence(self, meters: Mapping[str, Meter] | None, now: float) -> None:
+        """In all deployments whose replicas have no liveness probe."""
+        silences: dict[str, Mapping[str, Silence]] = {}
+        silent: dict[str, Mapping[str, str]] = {}
+        for deployment in resources.every(self._db.read, KIND):
+            meter = _meter(meters, deployment)
+            spec = self._spec(deployment, (deployment.uid, self._generation(deployment)))
+            if meter is None or spec is None or spec.liveness is not None:
+                continue
+            found = hanging.look(self._silences.get(deployment.uid, {}), meter, now)
+            silences[deployment.uid] = found
+            if said := hanging.told(found, meter, now):
+                silent[deployment.uid] = said
+            before = self._silent.get(deployment.uid, {})
+            if said.keys() - before.keys():
+                self._record(deployment, "NoAnswer", next(iter(said.values())), level="warning")
+            if said.keys() != before.keys():
+                self._hint(deployment.uid)
+        self._silences, self._silent = silences, silent
 
     # -- which
 
@@ -273,7 +310,7 @@ class Scaler:
             metrics,
             await self._usages.look(ready, now) if inside else {},
             ready=len(ready),
-            share=share(spec.machine, self._host),
+            share=share(spec.machine, self._host, self._machines),
             duration_s=_duration(watch, now),
         )
         return form_opinion(found, count=count, ready=len(ready))
@@ -311,8 +348,14 @@ class Scaler:
 
 def _asleep(deployment: Resource, row: Scale) -> bool:
     """What was applied, started or made again since it fell asleep has to show first that it runs."""
-    whole = deployment.status.get("generation_ready") == deployment.generation
-    return row.asleep and whole and row.since >= deployment.updated
+    shown = deployment.status.get("generation_ready") == deployment.generation or _undone(deployment)
+    return row.asleep and shown and row.since >= deployment.updated
+
+
+def _undone(deployment: Resource) -> bool:
+    """What was declared last is given up; an earlier revision goes on, which has shown that it runs."""
+    given_up: Mapping[str, Any] = deployment.status.get("undone") or {}
+    return given_up.get("generation") == deployment.generation
 
 
 def _not_before(deployment: Resource, at: float) -> float:
@@ -321,7 +364,9 @@ def _not_before(deployment: Resource, at: float) -> float:
 
 
 def _settled(deployment: Resource) -> bool:
-    return deployment.phase == "Ready" and deployment.observed == deployment.generation
+    """What serves is as it is declared, and nothing is on its way."""
+    whole = deployment.phase == "Ready" or (_undone(deployment) and bool(deployment.status.get("whole")))
+    return whole and deployment.observed == deployment.generation
 
 
 def _bounds(spec: Deployment) -> Bounds | None:

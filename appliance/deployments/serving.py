@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from appliance.deployments.facts import Phase, Plan, Replica, Revision
 from appliance.deployments.making import Making, asks, words
-from appliance.deployments.plan import Phase, Plan, Replica, Revision
 from appliance.deployments.replicas import port_of
 from appliance.deployments.view import View
 from appliance.engine.types import Container

@@ -1,17 +1,20 @@
 """The deployment's status row: what is shown of it and what must outlive the daemon, written with its events.
 
-`generation_ready` is the last generation that was ready as a whole. What the controller remembers of its revisions is
-in `rollouts`.
+`generation_ready` is the last generation that was ready as a whole; `whole` says whether the wanted one is now. What
+the controller remembers of its revisions is in `rollouts`. `undo_at` is when the wanted one is given up, unix seconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
-from appliance.deployments.plan import Plan, Replica, Revision, describe, restart_at
+from appliance.deployments.facts import Plan, Replica, Revision
+from appliance.deployments.plan import describe, restart_at
 from appliance.deployments.progress import Move
 from appliance.deployments.replicas import End, port_of
+from appliance.deployments.serving import short
 from appliance.engine.types import Container
 from appliance.errors import ApplianceError
 from appliance.state import events, resources, rollouts
@@ -31,18 +34,35 @@ def describe_all(
     plan: Plan,
     wanted: Revision,
     seen: Mapping[Replica, Container],
+    leaving: Mapping[Replica, float] = MappingProxyType({}),
     *,
+    silent: Mapping[str, str] = MappingProxyType({}),
     undone: Rollout | None = None,
     now: float,
 ) -> dict[str, Any]:
+    """`leaving`: those on their way out, and when their requests are cut at the latest. `silent`: by the short id of
+    its container, what is told of a replica that ends no request."""
     kept = {key: value for key, value in before.items() if key not in (*_FORMER, "undone")}
+    stopped = {row["container"]: row.get("stopped") for row in before.get("replicas", ())}
     if undone:
         kept["undone"] = {"generation": undone.generation, "message": undone.message}
     return {
         **kept,
-        "replicas": [_replica(replica, seen[replica], now) for replica in sorted(_places(seen), key=_order)],
+        "replicas": [
+            _replica(
+                replica,
+                seen[replica],
+                now,
+                stopped=stopped.get(replica.id) if replica.state == "ended" else None,
+                said=silent.get(short(seen[replica]), ""),
+            )
+            for replica in sorted(_places(seen), key=_order)
+        ]
+        + [_way_out(replica, leaving[replica]) for replica in sorted(leaving, key=_order)],
         "ready": sum(replica.able for replica in plan.serve),
         "generation_ready": wanted.generation if plan.complete else before.get("generation_ready", 0),
+        "whole": plan.complete,
+        "undo_at": plan.undo_at,
     }
 
 
@@ -106,11 +126,34 @@ def begin(
         rollouts.set_pin(transaction, deployment.uid, wanted.generation, pin, began=now)
         row = rollouts.find(transaction, deployment.uid, wanted.generation)
         if row and row.phase in OPEN:
-            phase_now: rollouts.Phase = "Swapping" if swap else "Rolling"
-            rollouts.set_phase(transaction, deployment.uid, wanted.generation, phase_now, now=now, message=swap)
+            rollouts.set_phase(transaction, deployment.uid, wanted.generation, "Rolling", now=now)
             if swap:
-                text = f"generation {wanted.generation} begins when the others have left, and requests wait: {swap}"
-                events.record(transaction, KIND, deployment.name, "Swapping", text, now=now)
+                _swap(transaction, deployment, wanted, swap, now)
+
+
+def swap_after_all(db: Database, deployment: Resource, wanted: Revision, why: str, *, now: float) -> None:
+    """It began beside the others and has no room there: it begins when they are gone."""
+    with db.write() as transaction:
+        _swap(transaction, deployment, wanted, why, now)
+
+
+def _swap(transaction: Connection, deployment: Resource, wanted: Revision, why: str, now: float) -> None:
+    rollouts.set_phase(transaction, deployment.uid, wanted.generation, "Swapping", now=now, message=why)
+    text = f"generation {wanted.generation} begins when the others have left, and requests wait: {why}"
+    events.record(transaction, KIND, deployment.name, "Swapping", text, now=now)
+
+
+def begin_to_ask(db: Database, deployment: Resource, revision: Revision, pin: Mapping[str, Any], *, now: float) -> None:
+    """An earlier version let everybody call a revision whose spec asks for a password or a key: no more."""
+    message = (
+        f"generation {revision.generation} was made by an earlier version, which let everybody call it: from now on"
+        " only who has its password or key (`basicAuthKey`, `endpoint.keys`); others get 401"
+    )
+    with db.write() as transaction:
+        row = rollouts.find(transaction, deployment.uid, revision.generation)
+        began = row.began if row else None
+        rollouts.set_pin(transaction, deployment.uid, revision.generation, pin, began=began)
+        events.record(transaction, KIND, deployment.name, "KeysAsked", message, now=now, level="warning")
 
 
 def unpin(db: Database, deployment: Resource, revision: Revision, why: str, *, now: float) -> None:
@@ -124,11 +167,11 @@ def unpin(db: Database, deployment: Resource, revision: Revision, why: str, *, n
         rollouts.set_pin(transaction, deployment.uid, revision.generation, None, began=None)
 
 
-def write_problem(db: Database, deployment: Resource, error: ApplianceError, *, now: float) -> None:
-    """A pass failed and will be tried again. The event comes once for each different problem."""
+def write_problem(db: Database, deployment: Resource, error: ApplianceError, *, before: str, now: float) -> str:
+    """A pass failed and will be tried again. The problem in words; it is an event unless it was so `before` too."""
     message = f"{error.message}; {error.hint}" if error.hint else error.message
     if message == deployment.message:
-        return
+        return message
     # what was said of the generation before must not be read as true of this one
     phase = deployment.phase
     if deployment.observed != deployment.generation:
@@ -137,7 +180,9 @@ def write_problem(db: Database, deployment: Resource, error: ApplianceError, *, 
         resources.set_status(
             transaction, deployment.uid, generation=deployment.generation, phase=phase, message=message
         )
-        events.record(transaction, KIND, deployment.name, "Problem", message, now=now, level="error")
+        if message != before:
+            events.record(transaction, KIND, deployment.name, "Problem", message, now=now, level="error")
+    return message
 
 
 def record(
@@ -158,10 +203,11 @@ def _move(db: Connection, deployment: Resource, move: Move, words: str, now: flo
 
 def _record_end(db: Connection, deployment: Resource, replica: Replica, end: End, now: float) -> None:
     message = f"replica {replica.part}: {end.why}" + (f"\n{end.tail}" if end.tail else "")
-    events.record(db, KIND, deployment.name, "ReplicaEnded", message, now=now, level="warning")
+    level: events.Level = "info" if end.interrupted else "warning"
+    events.record(db, KIND, deployment.name, "ReplicaEnded", message, now=now, level=level)
 
 
-def _replica(replica: Replica, container: Container, now: float) -> dict[str, Any]:
+def _replica(replica: Replica, container: Container, now: float, *, stopped: float | None, said: str) -> dict[str, Any]:
     state: str = "starting" if replica.state == "created" else replica.state
     if replica.state == "running":
         state = "ready" if replica.able else "unhealthy" if replica.sick else "starting"
@@ -170,12 +216,30 @@ def _replica(replica: Replica, container: Container, now: float) -> dict[str, An
         "state": state,
         "port": port_of(container),
         "generation": replica.generation,
-        "message": replica.ending if replica.state == "ended" else describe(replica, now),
-        "restarts": replica.restarts,
+        "message": replica.ending if replica.state == "ended" else describe(replica, now) or said,
+        "restarts": replica.failures,
         "container": replica.id,
         "ready": replica.able,
         "started": replica.started or None,
-        "restart_at": restart_at(replica) if replica.state == "ended" else None,
+        "restart_at": restart_at(replica) if replica.state == "ended" and not replica.interrupted else None,
+        "stopped": stopped,
+    }
+
+
+def _way_out(replica: Replica, until: float) -> dict[str, Any]:
+    return {
+        "id": replica.part,
+        "state": "leaving",
+        "port": None,
+        "generation": replica.generation,
+        "message": "",
+        "restarts": replica.failures,
+        "container": replica.id,
+        "ready": False,
+        "started": replica.started or None,
+        "restart_at": None,
+        "stopped": None,
+        "leaves_by": until,
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from appliance import revisions
-from appliance.deployments.plan import Revision
+from appliance.deployments.facts import Revision
 from appliance.deployments.progress import target, way_back
 from appliance.errors import ApplianceError
 from appliance.spec.models import Deployment
@@ -32,6 +32,10 @@ class Scaled(Protocol):
 class Scales(Protocol):
     def replicas(self, deployment: Resource, spec: Deployment) -> Scaled:
         """How many replicas a revision has now, by its spec and by the load."""
+        ...
+
+    def silent(self, deployment: Resource) -> Mapping[str, str]:
+        """By the short id of its container, what is told of a replica that takes requests and ends none."""
         ...
 
 

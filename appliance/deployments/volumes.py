@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from appliance.errors import ApplianceError, NotFound
 from appliance.fetching import programs
 from appliance.storage.base import Store
 from appliance.storage.names import part
+from appliance.storage.trees.removing import remove
 
 FETCHED, KEPT = "content", "integrations"
 DATA, NOTE = "data", "fetched.json"
@@ -44,6 +44,11 @@ def volumes_of(contents: Iterable[Mapping[str, Any]]) -> set[str]:
     return {entry["volume"] for content in contents for entry in content.values() if "volume" in entry}
 
 
+def can_be_fetched(volumes: Iterable[str]) -> set[str]:
+    """Those of the volumes that are not worth a place in a backup. A revision that names one looks it up anew."""
+    return {volume for volume in volumes if volume.startswith(f"{FETCHED}/")}
+
+
 def note(store: Store, volume: str) -> str | None:
     """What a whole volume holds, in words; None: it is not there, or not whole. Blocks."""
     try:
@@ -65,16 +70,7 @@ def tidy(folder: Path) -> None:
     """What an attempt that was killed had not finished goes; what it had stays."""
     for entry in list(os.scandir(folder)):
         if entry.name.startswith(_WORK) and entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path)
-
-
-def empty(folder: Path) -> None:
-    """Nothing stays in it. No link in it is followed."""
-    for entry in list(os.scandir(folder)):
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path)
-        else:
-            os.unlink(entry.path)
+            remove(Path(entry.path))
 
 
 def is_clone(folder: Path) -> bool:

@@ -49,6 +49,32 @@ def read(pid: int, container: str, proc: Path = Path("/proc")) -> Usage | None:
         return None
 
 
+def folder(pid: int, container: str, proc: Path = Path("/proc")) -> Path:
+    """Where the kernel tells of the container with this id whose first process is `pid`.
+
+    Raises OSError, ValueError or KeyError where that is not known.
+    """
+    groups = parse_groups((proc / str(pid) / "cgroup").read_text(), container)
+    mounts = parse_mounts((proc / "self" / "mountinfo").read_text())
+    # any controller lists the processes, and what no controller counts is in the one that systemd uses
+    for name in ("pids", "memory", UNIFIED, *groups):
+        where = _folder(mounts.get(name), groups[name]) if name in groups else None
+        if where and (where / "cgroup.procs").exists():
+            return where
+    raise KeyError(container)
+
+
+def device_folder(pid: int, container: str, proc: Path = Path("/proc")) -> Path:
+    """The same, of what decides which devices the container may open; raises the same."""
+    groups = parse_groups((proc / str(pid) / "cgroup").read_text(), container)
+    mounts = parse_mounts((proc / "self" / "mountinfo").read_text())
+    name = "devices" if "devices" in mounts else UNIFIED
+    where = _folder(mounts[name], groups[name])
+    if where is None:
+        raise KeyError(container)
+    return where
+
+
 def parse_groups(text: str, container: str) -> dict[str, str]:
     """Controller -> group of the container, from `/proc/PID/cgroup`; empty where that is another's process.
 

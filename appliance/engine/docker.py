@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-import shutil
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from typing import Any
@@ -14,12 +13,15 @@ from typing import Any
 import docker
 import docker.errors
 
-from appliance.engine import documents, events, failures
+from appliance.engine import accounts, documents, events, failures, looking
+from appliance.engine.accounts import Account
 from appliance.engine.client import DEADLINE_S, Client
+from appliance.engine.devices import hook_found
 from appliance.engine.executing import Execution, executing
 from appliance.engine.host_config import create_document
-from appliance.engine.labels import PREFIX, owner_of
+from appliance.engine.labels import GPUS, PREFIX, owner_of
 from appliance.engine.processes import kill_inside
+from appliance.engine.terminals import Size, Terminal, terminal
 from appliance.engine.types import Container, ContainerSpec, EngineEvent, EngineInfo
 from appliance.errors import Conflict, EngineDown, EngineError, NotFound
 
@@ -47,13 +49,18 @@ class Engine:
         self.client.forget()
         self._gateway = None
         begun = time.time()
+        found = await self.look()
+        self._connected = begun
+        return found
+
+    async def look(self) -> EngineInfo:
+        """What the engine is and can do now: the GPUs that CDI names change while it runs."""
         info = await self.client.call(lambda api: api.info())
         version = await self.client.call(lambda api: api.version())
         found = documents.info(info, version)
-        self._connected = begun
-        if found.gpu_runtime or shutil.which("nvidia-container-runtime-hook") is None:
+        if found.gpu_runtime:
             return found
-        return replace(found, gpu_runtime=True)
+        return replace(found, gpu_runtime=await self.client.call(lambda _: hook_found(self.client.address)))
 
     async def ensure_network(self) -> str:
         """Make this appliance's bridge where it is missing; returns the host's address on it."""
@@ -76,11 +83,13 @@ class Engine:
     async def create(self, spec: ContainerSpec) -> Container:
         """Make a container, or return this instance's container that already has the name.
 
-        Of one just made the answer tells what was asked for, and neither `image_id` nor `log_path`.
+        Of one just made the answer tells what was asked for, and neither `image_id` nor `log_path`. One that was never
+        started and has other GPUs is made again; one that was started keeps what it has.
         Raises ImageNotFound (call Images.ensure before), Conflict where the name belongs to somebody else.
         """
         gateway = self._gateway or await self.ensure_network()
-        document = create_document(spec, network=self.network, gateway=gateway)
+        info = await self.look() if spec.gpus else None
+        document = create_document(spec, network=self.network, gateway=gateway, info=info)
         deadline = time.monotonic() + REMOVAL_S
         while True:
             found = await self._create_or_find(spec, document)
@@ -114,6 +123,9 @@ class Engine:
                     where="docker",
                     hint=f"look at it with `docker inspect {spec.name}`; remove it if nobody needs it",
                 ) from conflict
+            if found.state == "created" and found.labels.get(GPUS, "") != ",".join(spec.gpus):
+                await self.remove(found.id)  # made for a lease that is over: those cards are another container's now
+                return None
             return found
         # what the engine would say of it now; to ask costs more than the creation of a small one
         return Container(
@@ -124,6 +136,10 @@ class Engine:
             labels=dict(spec.labels),
             state="created",
         )
+
+    async def name_user(self, container_id: str, account: Account) -> None:
+        """Make a user known in a container that has not been started; one that its image knows is left alone."""
+        await self.client.call(lambda api: accounts.write(api, container_id, account))
 
     async def start(self, container_id: str) -> None:
         """Start it; one that runs already is fine. Raises EngineError with the engine's words."""
@@ -226,6 +242,22 @@ class Engine:
     def executing(self, container_id: str, argv: Sequence[str]) -> AbstractAsyncContextManager[Execution]:
         """A command whose output is read as it comes; see executing.executing."""
         return executing(self.client, container_id, argv)
+
+    def terminal(
+        self, container_id: str, argv: Sequence[str], *, tty: bool, size: Size, env: Mapping[str, str]
+    ) -> AbstractAsyncContextManager[Terminal]:
+        """A command that is spoken with while it runs; see terminals.terminal."""
+        return terminal(self.client, container_id, argv, tty=tty, size=size, env=env)
+
+    async def ask(
+        self, image: str, argv: Sequence[str], *, labels: Mapping[str, str], timeout_s: float
+    ) -> tuple[int, str]:
+        """What a command of an image says in a container that can reach nothing; see looking.ask."""
+        return await looking.ask(self.client, image, argv, labels=labels, timeout_s=timeout_s)
+
+    async def export(self, image: str, write: Callable[[bytes], object], *, labels: Mapping[str, str]) -> None:
+        """All files of an image as a tar; see looking.export."""
+        await looking.export(self.client, image, write, labels=labels)
 
     def events(self) -> AsyncIterator[EngineEvent]:
         """This instance's container events since `connect` (else from now on), endlessly; see events.follow."""

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from appliance.engine.passthrough import CDI_KIND
 from appliance.engine.types import Container, EngineEvent, EngineInfo, ImageInfo
 
 Document = Mapping[str, Any]
@@ -114,8 +115,10 @@ def image(document: Document) -> ImageInfo:
 
 def info(info: Document, version: Document) -> EngineInfo:
     """`GET /info` and `GET /version`."""
-    devices = info.get("DiscoveredDevices") or ()
-    has_cdi = any("nvidia.com/gpu" in str(device.get("ID", "")) for device in devices)
+    devices = frozenset(
+        str(device.get("ID") or "") for device in info.get("DiscoveredDevices") or () if device.get("Source") == "cdi"
+    )
+    nvidia_runtime = "nvidia" in (info.get("Runtimes") or {})
     return EngineInfo(
         version=str(version.get("Version") or ""),
         api_version=str(version.get("ApiVersion") or ""),
@@ -124,7 +127,10 @@ def info(info: Document, version: Document) -> EngineInfo:
         memory_bytes=int(info.get("MemTotal") or 0),
         cgroup_version=str(info.get("CgroupVersion") or "1"),
         storage_driver=str(info.get("Driver") or ""),
-        gpu_runtime=has_cdi or "nvidia" in (info.get("Runtimes") or {}),
+        gpu_runtime=nvidia_runtime or any(name.startswith(f"{CDI_KIND}=") for name in devices),
+        cdi=bool(info.get("CDISpecDirs")),
+        cdi_devices=devices,
+        nvidia_runtime=nvidia_runtime,
     )
 
 

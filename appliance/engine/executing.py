@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +15,9 @@ from appliance.engine.processes import kill_inside
 from appliance.errors import ApplianceError
 
 log = logging.getLogger(__name__)
+
+BEGUN_WITHIN_S = 5.0
+"""For a command that is left while the engine still begins it."""
 
 Demuxed = tuple[bytes | None, bytes | None]
 
@@ -61,9 +66,24 @@ async def executing(client: Client, container_id: str, argv: Sequence[str]) -> A
 
 async def _end(client: Client, exec_id: str, container_id: str) -> None:
     try:
-        found = await client.call(lambda api: api.exec_inspect(exec_id))
+        pid, container = await running(client, exec_id)
     except ApplianceError as error:  # the container is gone, and the command with it
         log.debug("the command %s in %s: %s", exec_id[:12], container_id[:12], error)
         return
-    if found.get("Running"):
-        kill_inside(int(found.get("Pid") or 0), str(found.get("ContainerID") or container_id))
+    if pid:
+        kill_inside(pid, container or container_id)
+
+
+async def running(client: Client, exec_id: str) -> tuple[int, str]:
+    """The process of a command, 0 of one that has ended, and its container.
+
+    One that has just begun has none yet, and is waited for: it would go on. Raises NotFound, EngineError.
+    """
+    deadline = time.monotonic() + BEGUN_WITHIN_S
+    while True:
+        found = await client.call(lambda api: api.exec_inspect(exec_id))
+        pid = int(found.get("Pid") or 0) if found.get("Running") else 0
+        begins = found.get("Running") or found.get("ExitCode") is None
+        if pid or not begins or time.monotonic() > deadline:
+            return pid, str(found.get("ContainerID") or "")
+        await asyncio.sleep(0.05)

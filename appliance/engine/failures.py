@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import docker.errors
 import requests.exceptions
 
-from appliance.errors import ApplianceError, Conflict, EngineDown, EngineError, ImageNotFound
+from appliance.engine.gpu_failures import trouble
+from appliance.errors import ApplianceError, Conflict, EngineDown, EngineError, GpuRefused, ImageNotFound
 
 START_IT = "start it (`systemctl start docker`, or `service docker start`), or install it with ./install.sh"
 JOIN_GROUP = "run as root, or `usermod -aG docker USER` and log in again"
@@ -59,6 +60,8 @@ def _refused(error: docker.errors.APIError, image: str) -> ApplianceError:
         )
     if error.status_code == 409:
         return Conflict(message, where="docker", hint="`docker ps -a` shows what holds it")
+    if (found := trouble(message)) and found.passes:
+        return GpuRefused(message, where="docker", hint=found.next_step)
     return engine_error(message)
 
 
@@ -68,8 +71,8 @@ def _next_step(message: str) -> str:
         return FREE_SPACE
     if "bind source path does not exist" in lowered:
         return "the folder to mount is missing on this machine; check the volume's path"
-    if "could not select device driver" in lowered or "nvidia" in lowered:
-        return "install the NVIDIA container toolkit (./install.sh does), then restart the engine"
+    if found := trouble(message):
+        return found.next_step
     if "address pool" in lowered:
         return "remove networks that nobody uses: `docker network prune`"
     if "no such network interface" in lowered or "could not find bridge" in lowered:

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from appliance.engine.documents import LOOPBACK
-from appliance.engine.types import ContainerSpec, Mount
+from appliance.engine.labels import GPUS
+from appliance.engine.passthrough import Passing, passing
+from appliance.engine.types import ContainerSpec, EngineInfo, Mount
 
 LOG_CONFIG = {"Type": "json-file", "Config": {"max-size": "100m", "max-file": "3"}}
 PIDS_LIMIT = 16384
 HOST_NAME = "host.docker.internal"
 
 
-def create_document(spec: ContainerSpec, *, network: str, gateway: str) -> dict[str, Any]:
-    """Body of `POST /containers/create`. `gateway` is the host's address on `network`, empty where there is none."""
+def create_document(
+    spec: ContainerSpec, *, network: str, gateway: str, info: EngineInfo | None = None
+) -> dict[str, Any]:
+    """Body of `POST /containers/create`. `gateway` is the host's address on `network`, empty where there is none.
+
+    `info`: of the engine as it is now, where GPUs are asked for.
+    """
+    gpus = passing(spec.gpus, info)
     document: dict[str, Any] = {
         "Image": spec.image,
-        "Labels": dict(spec.labels),
-        "Env": [f"{name}={value}" for name, value in _env(spec).items()],
+        "Labels": {**spec.labels, GPUS: ",".join(spec.gpus)} if spec.gpus else dict(spec.labels),
+        "Env": _env({**spec.env, **gpus.env}),
         "ExposedPorts": {f"{port}/tcp": {} for port in spec.publish},
-        "HostConfig": host_config(spec, network=network, gateway=gateway),
+        "HostConfig": host_config(spec, network=network, gateway=gateway, gpus=gpus),
     }
     if spec.entrypoint is not None:
         document["Entrypoint"] = list(spec.entrypoint)
@@ -36,7 +44,7 @@ def create_document(spec: ContainerSpec, *, network: str, gateway: str) -> dict[
     return document
 
 
-def host_config(spec: ContainerSpec, *, network: str, gateway: str) -> dict[str, Any]:
+def host_config(spec: ContainerSpec, *, network: str, gateway: str, gpus: Passing) -> dict[str, Any]:
     config: dict[str, Any] = {
         "Init": True,
         "NetworkMode": network,
@@ -55,16 +63,16 @@ def host_config(spec: ContainerSpec, *, network: str, gateway: str) -> dict[str,
         config["Memory"] = config["MemorySwap"] = spec.memory_bytes
     if spec.cpus:
         config["NanoCpus"] = math.ceil(spec.cpus * 1e9)
-    if spec.gpus:
-        config["DeviceRequests"] = [_gpu_request(spec.gpus)]
+    if spec.limits:
+        config["Ulimits"] = [{"Name": one.name, "Soft": one.soft, "Hard": one.hard} for one in spec.limits]
+    if gpus.requests:
+        config["DeviceRequests"] = [dict(request) for request in gpus.requests]
     return config
 
 
-def _env(spec: ContainerSpec) -> Mapping[str, str]:
-    if spec.gpus:
-        return spec.env
-    # Images of GPU frameworks ask for every GPU by a variable of their own; `void` makes the runtime give none.
-    return {**spec.env, "NVIDIA_VISIBLE_DEVICES": "void"}
+def _env(variables: Mapping[str, str | None]) -> list[str]:
+    """A name alone takes the image's variable away."""
+    return [name if value is None else f"{name}={value}" for name, value in variables.items()]
 
 
 def _mount(mount: Mount) -> dict[str, Any]:
@@ -75,7 +83,3 @@ def _mount(mount: Mount) -> dict[str, Any]:
         "ReadOnly": mount.read_only,
         "BindOptions": {"Propagation": "rprivate"},
     }
-
-
-def _gpu_request(uuids: Sequence[str]) -> dict[str, Any]:
-    return {"Driver": "nvidia", "DeviceIDs": list(uuids), "Capabilities": [["gpu", "compute", "utility"]]}

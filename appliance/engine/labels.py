@@ -9,6 +9,14 @@ PREFIX = "dev.appliance."
 CONTENT = "content"
 """Kind of the containers that fetch something for a deployment; `name` and `uid` are the deployment's."""
 
+WORKSPACE = "workspace"
+"""The same for a notebook."""
+EXECUTION = "execution"
+"""Kind of the containers that execute a file of a notebook; `name` is the notebook's, `uid` the execution's id."""
+
+GPUS = PREFIX + "gpus"
+"""UUIDs of the GPUs that a container was made with, as `GPU-1,GPU-2`; absent: it has none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Owner:
@@ -32,7 +40,7 @@ class Owner:
     @property
     def shown_kind(self) -> str:
         """Of the resource that a user knows."""
-        return "deployment" if self.kind == CONTENT else self.kind
+        return {CONTENT: "deployment", WORKSPACE: "notebook", EXECUTION: "notebook"}.get(self.kind, self.kind)
 
     def to_labels(self) -> dict[str, str]:
         return {

@@ -23,6 +23,9 @@ class Process:
 
     parent: int
     session: int
+    group: int = 0
+    foreground: int = -1
+    """The group that its terminal speaks with; -1: it has none."""
 
 
 def kill_inside(pid: int, container_id: str) -> bool:
@@ -37,7 +40,7 @@ def kill_inside(pid: int, container_id: str) -> bool:
     known: set[int] = set()
     for _ in range(_ROUNDS):
         # what is told to end begins nothing any more: a look that finds nobody new has found all
-        new = {pid, *begun({pid, *known}, _processes(), session=pid)} - known
+        new = {pid, *begun({pid, *known}, processes(), session=pid)} - known
         if not new:
             return True
         if pid in new and not _kill(pid, container_id):
@@ -58,7 +61,7 @@ def begun(pids: Collection[int], processes: Mapping[int, Process], *, session: i
     return reached - set(pids)
 
 
-def _processes() -> dict[int, Process]:
+def processes() -> dict[int, Process]:
     """Those that run; what has ended and is not read out yet is not among them."""
     return dict(_read())
 
@@ -71,9 +74,10 @@ def _read() -> Iterator[tuple[int, Process]]:
             text = (entry / "stat").read_text(errors="replace")
         except OSError:
             continue  # it ended meanwhile
-        state, parent, _, session = text.rpartition(")")[2].split()[:4]  # its name may hold anything
+        state, *numbers = text.rpartition(")")[2].split()[:6]  # its name may hold anything
         if state not in "ZX":
-            yield int(entry.name), Process(int(parent), int(session))
+            parent, group, session, _, foreground = map(int, numbers)
+            yield int(entry.name), Process(parent, session, group, foreground)
 
 
 def _kill(pid: int, container_id: str) -> bool:

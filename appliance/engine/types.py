@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from appliance.engine.limits import Limit
+
 
 @dataclass(frozen=True, slots=True)
 class Mount:
@@ -42,6 +44,8 @@ class ContainerSpec:
     gpus: Sequence[str] = ()
     """GPU UUIDs. Empty: no GPU is visible, whatever the image says."""
     stop_signal: str | None = None
+    limits: Sequence[Limit] = ()
+    """Those that are not named stay as the engine has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,13 @@ class EngineInfo:
     cgroup_version: str
     storage_driver: str
     gpu_runtime: bool
-    """An nvidia runtime or CDI devices are there."""
+    """An nvidia runtime, CDI devices or NVIDIA's hook are there. False is no proof: the engine tells of no hook."""
+    cdi: bool = False
+    """CDI is on."""
+    cdi_devices: frozenset[str] = frozenset()
+    """As `nvidia.com/gpu=GPU-...`. Engines before 28.2 do not tell."""
+    nvidia_runtime: bool = False
+    """The toolkit has put its runtime into the engine's configuration."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,8 @@ def files_of(program: str, request: Mapping[str, Any], *, folder: Path = FETCHIN
     return {name: (folder / name).read_text(encoding="utf-8"), REQUEST: json.dumps(request)}
 
 
-def command_of(program: str) -> tuple[str, ...]:
-    return ("python3", f"{FILES}/{program}.py")
+def command_of(program: str, python: Sequence[str] = ("python3",)) -> tuple[str, ...]:
+    return (*python, f"{FILES}/{program}.py")
 
 
 def lay_out(root: Path, files: Mapping[str, str], *, secret: bool, tells: bool) -> list[Mount]:
@@ -48,7 +48,9 @@ def lay_out(root: Path, files: Mapping[str, str], *, secret: bool, tells: bool) 
     """
     mounts = []
     if files:
-        (root / "files").mkdir(mode=0o700 if secret else 0o755, exist_ok=True)
+        (root / "files").mkdir(mode=0o700, exist_ok=True)
+        if not secret:
+            (root / "files").chmod(0o755)  # whatever the umask, for whoever the image runs as
         for name, value in files.items():
             if name in ("", ".", "..") or "/" in name or "\0" in name:
                 raise ValueError(name)

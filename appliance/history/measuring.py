@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from appliance.errors import ApplianceError, NotFound
 from appliance.history import space
 from appliance.history.space import Forecast, Growth, Holder, Known, Owner, Written
-from appliance.state import holds, resources, runs, snapshots, versions
+from appliance.state import holds, resources, runs, snapshots, trash, versions
 from appliance.state.db import Database
 from appliance.storage.base import Reclaim, Store, Usage
 from appliance.storage.names import part
@@ -180,6 +180,7 @@ class SpaceReports:
         names = {
             f"{_KINDS[row.kind]}/{row.uid}": (row.kind, row.name) for row in resources.every(db) if row.kind in _KINDS
         }
+        names |= {f"{_KINDS[row.resource.kind]}/{row.uid}": ("deleted", row.name) for row in trash.every(db)}
         names |= {f"runs/{part(id_)}": ("run", name) for id_, name in runs.names(db).items()}
         ended = {f"runs/{part(id_)}": at for id_, at in runs.ends(db).items()}
         heads = snapshots.heads(db)

@@ -31,9 +31,13 @@ def begin(store: Store, wanted: Snapshot, head: str, path: str, to: str = "") ->
 
 
 def prepare(store: Store, wanted: Snapshot, path: str, replacement: tree.Replacement) -> None:
-    """Copy it beside the rest of the volume, which takes as long as it is large."""
+    """Copy it beside the rest of the volume, which takes as long as it is large.
+
+    A file has the time of its restoring, so that an editor which has it open does not write over it unasked.
+    """
     with store.view(wanted.volume, wanted.id) as moment:
         replacement.prepare(moment, "/".join(parts_of(path)))
+    replacement.renew()
 
 
 def _is_there(root: Path, path: str) -> bool:

@@ -28,7 +28,8 @@ class Owner:
     """Something with volumes. Sizes in bytes."""
 
     kind: str
-    """`notebook`, `dataset`, `run`, `shared` or `system`; `?` for volumes that belong to nothing known."""
+    """`notebook`, `deleted` (a notebook in the trash), `dataset`, `run`, `shared` or `system`; `?` for volumes that
+    belong to nothing known."""
     name: str
     live: int
     """What its present files refer to, shared with others or not."""

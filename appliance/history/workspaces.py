@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -36,7 +36,8 @@ log = logging.getLogger(__name__)
 
 NOW = "now"
 """Stands for the live content where a moment is asked for."""
-USER = "user"
+USER, SESSION = "user", "notebook"
+"""Owners of holds: a person, and whoever has the notebook's own token, as code in a session does."""
 """The owner of a hold that was put by hand."""
 
 
@@ -76,6 +77,13 @@ class Workspaces:
     def timeline(self, uid: str) -> list[Snapshot]:
         """Newest first."""
         return snapshots.of_workspace(self._db.read, uid)[::-1]
+
+    def newest(self, uid: str) -> Snapshot | None:
+        return snapshots.newest(self._db.read, uid)
+
+    def count(self, uid: str) -> int:
+        """Of its moments."""
+        return snapshots.count(self._db.read, uid)
 
     def find(self, uid: str, snapshot_id: str) -> Snapshot:
         """Raises NotFound for what is no moment of this workspace."""
@@ -123,6 +131,11 @@ class Workspaces:
         """What lies in the directory `path`, by name. Raises NotFound, UsageError for a path that leads out."""
         async with self.view(uid, moment) as root:
             return await in_thread(tree.list_directory, root, path)
+
+    async def first_of(self, uid: str, moment: str, path: str, most: int) -> tuple[list[tree.TreeEntry], int]:
+        """The first `most` of that list, and how many there are."""
+        async with self.view(uid, moment) as root:
+            return await in_thread(tree.list_first, root, path, most)
 
     @asynccontextmanager
     async def reading(self, uid: str, moment: str, path: str) -> AsyncIterator[BinaryIO]:
@@ -201,6 +214,25 @@ class Workspaces:
                 raise
             return origin
 
+    async def admit(
+        self, uid: str, fill: Callable[[Path], Awaitable[None]], *, declare: Callable[[Connection], None]
+    ) -> None:
+        """A workspace whose first content comes from elsewhere: `fill` puts it into the empty directory.
+
+        `declare` writes what else belongs to it in the same transaction. What either raises leaves nothing.
+        """
+        async with self._locks[uid]:
+            new = f"{ROOM}/{uid}/1"
+            try:
+                await fill(await in_thread(self._store.create, new))
+                with self._db.write() as db:
+                    snapshots.set_head(db, uid, new)
+                    declare(db)
+            except BaseException:
+                with anyio.CancelScope(shield=True):
+                    await self._volumes.discard(new)
+                raise
+
     # -- keeping and letting go
 
     async def hold(self, uid: str, snapshot_id: str, *, reason: str = "", owner: str = USER) -> None:
@@ -217,6 +249,12 @@ class Workspaces:
             with self._db.write() as db:
                 if not holds.release(db, _target(found.id), owner):
                     raise NotFound(f"snapshot {snapshot_id} is not held by {owner}", where=uid)
+
+    def held_by(self, uid: str, owner: str) -> set[str]:
+        """Moments."""
+        every = holds.every(self._db.read, _target(""))
+        mine = {target for target, on_it in every.items() if any(hold.owner == owner for hold in on_it)}
+        return {moment.id for moment in snapshots.of_workspace(self._db.read, uid) if _target(moment.id) in mine}
 
     def held(self, uid: str) -> dict[str, list[str]]:
         """Moment -> who holds it and why, in words; only those that are held."""

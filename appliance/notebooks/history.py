@@ -10,21 +10,24 @@ from asyncio import Lock
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from appliance.errors import Conflict, NoSpace, NotFound
+from appliance.errors import ApplianceError, Conflict, NoSpace, NotFound
 from appliance.history.pruning import Pruning
 from appliance.history.undo import undo_target
-from appliance.history.workspaces import NOW, Workspaces
+from appliance.history.workspaces import NOW, SESSION, USER, Workspaces
+from appliance.notebooks.documents import Documents
+from appliance.notebooks.owning import give_below, owner_of, told
 from appliance.notebooks.tending import policy
 from appliance.paths import encode
 from appliance.settings import Settings
 from appliance.spec.load import parse
 from appliance.spec.models import Notebook
 from appliance.spec.names import check_name
-from appliance.state import events, resources
+from appliance.state import events, resources, snapshots
 from appliance.state.db import Connection, Database
 from appliance.state.resources import Resource
 from appliance.state.snapshots import Snapshot
 from appliance.storage.room import plenty
+from appliance.storage.threads import in_thread
 
 KIND: Final = "notebook"
 
@@ -43,7 +46,10 @@ class History:
         locks: Mapping[str, Lock],
         end_sessions: Callable[[Resource], Awaitable[None]],
         no_room: Callable[[], str] = plenty,
+        documents: Documents | None = None,
+        check_still: Callable[[Resource], None] = lambda notebook: None,
     ) -> None:
+        """`check_still` raises Conflict where something works on the files that is no session."""
         self._db = db
         self._workspaces = workspaces
         self._settings = settings
@@ -52,11 +58,14 @@ class History:
         self._locks = locks
         self._end_sessions = end_sessions
         self._no_room = no_room
+        self._documents = documents or Documents()
+        self._check_still = check_still
 
     async def snapshot(self, name: str, message: str = "", *, author: str = "") -> Snapshot:
         """Keep the files as they are. A session goes on meanwhile."""
         notebook = self._get(name)
         async with self._locks[notebook.uid]:
+            await self._documents.flush(notebook)
             taken = await self._workspaces.snapshot(
                 notebook.uid, cause="manual", message=message, author=author, subject=session_of(notebook)
             )
@@ -71,6 +80,7 @@ class History:
         notebook = self._get(name)
         async with self._locks[notebook.uid]:
             self._check(notebook, snapshot_id)
+            self._check_still(notebook)
             try:
                 await self._end_sessions(notebook)
                 before = await self._workspaces.rollback(
@@ -93,6 +103,7 @@ class History:
                     f"notebook {name!r} has no rollback to undo; nothing was changed",
                     hint=f"`appliance notebook history {name}` lists the moments to go back to",
                 )
+            self._check_still(notebook)
             try:
                 await self._end_sessions(notebook)
                 before = await self._workspaces.undo(notebook.uid, author=author, subject=session_of(notebook))
@@ -102,20 +113,58 @@ class History:
             self._record(notebook, "RollbackUndone", message)
         return before
 
-    async def restore(self, name: str, snapshot_id: str, path: str, to: str = "", *, author: str = "") -> Snapshot:
+    async def restore(
+        self,
+        name: str,
+        snapshot_id: str,
+        path: str,
+        to: str = "",
+        *,
+        author: str = "",
+        tell: Callable[[str], None] = lambda words: None,
+    ) -> Snapshot:
         """Bring one file or folder of a snapshot back, in its place or beside it at `to`; a session goes on meanwhile.
 
-        The answer is the snapshot of the files as they were before. Raises NotFound, UsageError, Conflict.
+        The answer is the snapshot of the files as they were before; `tell` is given what else is to be known of files
+        that are back. Raises NotFound, UsageError, Conflict.
         """
         notebook = self._get(name)
         async with self._locks[notebook.uid]:
             self._check(notebook, snapshot_id)
-            before = await self._workspaces.restore(
-                notebook.uid, snapshot_id, path, to, author=author, subject=session_of(notebook)
-            )
+            there = to or path
+            async with self._documents.replacing(notebook, there) as open_ones:
+                before = await self._workspaces.restore(
+                    notebook.uid, snapshot_id, path, to, author=author, subject=session_of(notebook)
+                )
+                words = await self._give(notebook, there)
+            if open_ones:
+                words.append(
+                    f"where {encode(there)} is open in a page, what the page holds may be written over it: close it"
+                    f" there without saving ({'; '.join(open_ones)})"
+                )
             what = f"{encode(path)} from snapshot {snapshot_id}" + (f" to {encode(to)}" if to else "")
-            self._record(notebook, "Restored", f"{what}; as it was before: {before.id}")
+            self._record(notebook, "Restored", "; ".join([f"{what}; as it was before: {before.id}", *words]))
+        for one in words:
+            tell(one)
         return before
+
+    async def _give(self, notebook: Resource, path: str) -> list[str]:
+        """Why it could not be given, in words: it is back nevertheless."""
+        try:
+            await self._give_user(notebook, path)
+        except ApplianceError as error:
+            return [f"{encode(path)} is back, but the notebook's user may not be able to write it: {error}"]
+        return []
+
+    async def _give_user(self, notebook: Resource, path: str) -> None:
+        """What is brought back may be from the time of another user. Root's files may be anybody's, and stay so."""
+        spec = parse(KIND, notebook.name, notebook.spec)
+        assert isinstance(spec, Notebook)
+        if owner_of(spec.user)[0] == 0:
+            return
+        root = await self._workspaces.open(notebook.uid)
+        with told():
+            await in_thread(give_below, root, path, owner_of(spec.user))
 
     async def fork(self, name: str, new: str, moment: str = NOW, *, start: bool = False, author: str = "") -> Resource:
         """Another notebook with the same spec and the files of a moment. The source goes on and does not notice.
@@ -130,6 +179,8 @@ class History:
         if moment != NOW:
             self._check(notebook, moment)
         uid = resources.new_uid()
+        if moment == NOW:
+            await self._documents.flush(notebook)
 
         def declare(db: Connection) -> None:
             self._check_free(db, new)
@@ -163,16 +214,25 @@ class History:
             self._record(notebook, "Pruned", f"{len(found.going)} of {len(found.verdicts)} snapshots")
         return found
 
-    async def hold(self, name: str, snapshot_id: str, reason: str = "") -> None:
+    async def hold(self, name: str, snapshot_id: str, reason: str = "", *, owner: str = USER) -> None:
         """Keep a snapshot from retention. Raises NotFound."""
         notebook = self._get(name)
         self._check(notebook, snapshot_id)
-        await self._workspaces.hold(notebook.uid, snapshot_id, reason=reason)
+        await self._workspaces.hold(notebook.uid, snapshot_id, reason=reason, owner=owner)
 
-    async def release(self, name: str, snapshot_id: str) -> None:
-        """Raises NotFound where it is not held."""
+    async def release(self, name: str, snapshot_id: str, *, owner: str = USER) -> None:
+        """What a person lets go of its session lets go of as well. Raises NotFound where it is not held."""
         notebook = self._get(name)
         self._check(notebook, snapshot_id)
+        if snapshot_id in self._workspaces.held_by(notebook.uid, SESSION):
+            await self._workspaces.release(notebook.uid, snapshot_id, owner=SESSION)
+            if owner == SESSION or snapshot_id not in self._workspaces.held_by(notebook.uid, USER):
+                return
+        elif owner == SESSION:
+            raise NotFound(
+                f"snapshot {snapshot_id} is not held from inside the notebook",
+                hint=f"`appliance notebook release {name} {snapshot_id}` lets go of what its user holds",
+            )
         await self._workspaces.release(notebook.uid, snapshot_id)
 
     def _get(self, name: str) -> Resource:
@@ -183,7 +243,7 @@ class History:
 
     def _check(self, notebook: Resource, snapshot_id: str) -> None:
         """Before anything is done, in the words of the notebook."""
-        if all(known.id != snapshot_id for known in self._workspaces.timeline(notebook.uid)):
+        if snapshots.find(self._db.read, notebook.uid, snapshot_id) is None:
             raise NotFound(
                 f"notebook {notebook.name!r} has no snapshot {snapshot_id!r}; nothing was changed",
                 hint=f"`appliance notebook history {notebook.name}` lists them",

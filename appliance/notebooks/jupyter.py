@@ -7,17 +7,30 @@ cookies of two notebooks on one host apart. The token travels in the environment
 
 from __future__ import annotations
 
+import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx2
 
+from appliance.notebooks import panel
+
 PORT = 8888
 ROOT = "/notebooks"
 CONFIG_DIR = "/etc/appliance/jupyter"
+KEPT = "/etc/appliance/lab"
+"""Of the directory beside the workspace: what is here outlives the session (notebooks/beside.py)."""
+COOKIES = f"{KEPT}/cookie-secret"
 PROBE_TIMEOUT_S = 3.0
+INSIDE = Path(__file__).with_name("inside")
+"""Files of ours that Jupyter itself reads or imports."""
 NOT_FOUND = 127
 """Exit code of a command that the image does not have."""
+
+
+EXTENSIONS = ("appliance_saved", "appliance_jupyter")
+"""Modules in INSIDE that Jupyter Server loads."""
 
 
 def base_url(name: str) -> str:
@@ -43,10 +56,26 @@ def settings(name: str) -> dict[str, dict[str, Any]]:
             "allow_remote_access": True,
             "trust_xheaders": True,
             "terminals_enabled": True,
+            # beside what was open: a browser that was let in before is let in by the next session too
+            "cookie_secret_file": COOKIES,
             "shutdown_no_activity_timeout": 0,
         },
         "MappingKernelManager": {"cull_idle_timeout": 0},
         "TerminalManager": {"cull_inactive_timeout": 0},
+    }
+
+
+def documents() -> dict[str, dict[str, Any]]:
+    """Where jupyter-collaboration and what it is made of keep what an open page knows its document by, by class.
+
+    A page that stays open over a new session asks for its document by the id of the file, with a history that the
+    server must know, or what is typed in it reaches no file. The three belong together. Only in the configuration
+    files: on a command line, Jupyter warns of classes that the image does not have.
+    """
+    return {
+        "BaseFileIdManager": {"db_path": f"{KEPT}/file-ids.db"},
+        "SQLiteYStore": {"db_path": f"{KEPT}/documents.db"},
+        "YDocExtension": {"session_store_path": f"{KEPT}/document-sessions.json"},
     }
 
 
@@ -56,13 +85,22 @@ def command(name: str) -> list[str]:
 
 
 def config_files(name: str) -> dict[str, str]:
-    """File name -> content, for CONFIG_DIR: the same settings for Jupyter Server and for the classic Notebook."""
+    """Path -> content, below CONFIG_DIR: the same settings for Jupyter Server and for the classic Notebook.
+
+    What Jupyter runs of ours is in it too; of two files of one name that ends with `.py` comes before `.json`.
+    """
     traits = settings(name)
+    server = {**traits["ServerApp"], "jpserver_extensions": dict.fromkeys(EXTENSIONS, True)}
+    lab = {"extra_labextensions_path": [f"{CONFIG_DIR}/{panel.FOLDER}"]}
     classic = {**traits["ServerApp"], "notebook_dir": ROOT}
     del classic["root_dir"]
     return {
-        "jupyter_server_config.json": json.dumps(traits, indent=1),
+        "jupyter_server_config.json": json.dumps(
+            {**traits, **documents(), "ServerApp": server, "LabServerApp": lab}, indent=1
+        ),
         "jupyter_notebook_config.json": json.dumps({"NotebookApp": classic}, indent=1),
+        **panel.files(),
+        **{file.name: file.read_text(encoding="utf-8") for file in INSIDE.glob("*.py") if file.stem != "__init__"},
     }
 
 
@@ -70,9 +108,13 @@ async def ask(client: httpx2.AsyncClient, port: int, name: str) -> str:
     """Why the Jupyter on 127.0.0.1:`port` does not serve this notebook yet; empty: it does."""
     url = f"http://127.0.0.1:{port}{base_url(name)}api"
     try:
-        async with client.stream("GET", url, timeout=PROBE_TIMEOUT_S, follow_redirects=False) as answer:
+        # one that drips its answer is within the client's own time-out, which is for each read
+        async with (
+            asyncio.timeout(PROBE_TIMEOUT_S),
+            client.stream("GET", url, timeout=PROBE_TIMEOUT_S, follow_redirects=False) as answer,
+        ):
             status = answer.status_code
-    except httpx2.TimeoutException:
+    except (TimeoutError, httpx2.TimeoutException):
         return f"no answer within {PROBE_TIMEOUT_S:.0f} s"
     except httpx2.TransportError:
         return "its port is not open yet"

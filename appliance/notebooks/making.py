@@ -4,36 +4,60 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
+import logging
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
 
 from appliance.datasets.datasets import Datasets
+from appliance.datasets.models import Models
 from appliance.engine.docker import Engine
 from appliance.engine.labels import Owner
-from appliance.engine.types import Container, ContainerSpec, Mount
-from appliance.errors import ApplianceError
-from appliance.history.workspaces import Workspaces
-from appliance.notebooks import jupyter
+from appliance.engine.limits import UNLIMITED, Limit, allowed
+from appliance.engine.types import Container, ContainerSpec
+from appliance.errors import ApplianceError, EngineError
+from appliance.notebooks import jupyter, settings_file
+from appliance.notebooks.kit.fitting import Fit
+from appliance.notebooks.mounts import Mounts, Pinned, account, environment
 from appliance.notebooks.sessions import CRASHES, owner
+from appliance.scheduler.leasing import LEASE
+from appliance.scheduler.types import Answer
 from appliance.settings import Settings
+from appliance.spec.limits import Limits, limits_of
 from appliance.spec.models import Notebook
 from appliance.state.resources import Resource
-from appliance.storage.base import Store
 from appliance.storage.threads import in_thread
 from appliance.vault.secrets import Secrets
 
-NO_GPU = "it asks for a GPU, and this appliance does not lease GPUs yet; `gpus: 0` runs it without one"
+log = logging.getLogger(__name__)
 
+STACK = 64 << 20
+FILES = 1 << 20
+LIMITS = (
+    Limit("memlock", UNLIMITED, UNLIMITED),
+    Limit("stack", STACK, UNLIMITED),
+    Limit("nofile", FILES, FILES),
+)
+"""What PyTorch, NCCL and data loaders with many workers ask for."""
 
-_APART = {"name", "quota", "history"}
+_APART = {
+    *("name", "quota", "history", "registry", "workspace", "idle", "shutdown_s"),
+    *("owner", "priority", "preemptible"),
+}
 """Fields that say nothing about what is inside a session."""
+_LATER = {"user", "models", "secrets", "shm"}
+"""Fields that came after the first digests, which sessions that run carry: at their defaults they say nothing."""
 
 
 def digest(spec: Notebook) -> str:
     """Of everything a session is made from that the user can change; another digest asks for another session."""
-    made_of = spec.model_dump(mode="json", exclude=_APART)
+    made_of = spec.model_dump(mode="json", exclude=_APART | _LATER)
+    made_of |= spec.model_dump(mode="json", include=_LATER, exclude_defaults=True)
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def labels_of(lease: Answer) -> dict[str, str]:
+    """That tell which lease a container's GPUs are of; none where it has no GPU."""
+    return {LEASE: lease.lease} if lease.lease else {}
 
 
 class Making:
@@ -41,46 +65,66 @@ class Making:
         self,
         *,
         engine: Engine,
-        workspaces: Workspaces,
         datasets: Datasets,
-        store: Store,
+        models: Models,
+        mounts: Mounts,
         vault: Secrets,
         settings: Settings,
         instance: str,
     ) -> None:
         self._engine = engine
-        self._workspaces = workspaces
         self._datasets = datasets
-        self._store = store
+        self._models = models
+        self._mounts = mounts
         self._vault = vault
         self._settings = settings
         self._instance = instance
 
     def missing(self, spec: Notebook) -> str:
         """What the spec refers to and is not there, with the next step; empty: nothing is missing."""
-        if spec.gpus:
-            return NO_GPU
         try:
-            for dataset in spec.datasets.values():
-                self._datasets.resolve(dataset.ref)
+            self.pin(spec)
             for value in spec.env.values():
                 self._vault.resolve(value)
+            for name in spec.secrets:
+                self._vault.reveal(name)
         except ApplianceError as error:
             return f"{error.message}; {error.hint}" if error.hint else error.message
         return ""
 
-    def versions(self, spec: Notebook) -> dict[str, str]:
-        """Name below /datasets -> `NAME:VERSION` that a session begun at this moment gets. Raises NotFound."""
+    def pin(self, spec: Notebook) -> Pinned:
+        """What a session begun at this moment gets. Raises NotFound."""
         found = {name: self._datasets.resolve(mount.ref) for name, mount in spec.datasets.items()}
-        return {name: self._datasets.full_name(version) for name, version in found.items()}
+        return Pinned(
+            datasets={name: self._datasets.full_name(version) for name, version in found.items()},
+            models={name: self._models.resolve(model).id for name, model in spec.models.items()},
+        )
+
+    async def add_settings(self, notebook: Resource, spec: Notebook, pinned: Pinned) -> tuple[Pinned, str]:
+        """With what the workspace's own settings file asks for, and what of that there is not, in words.
+
+        Where both name the same folder the spec's is mounted.
+        """
+        wanted = await in_thread(settings_file.look, await self._mounts.workspace(notebook, spec))
+        more = settings_file.pinned(wanted, lambda ref: self._datasets.full_name(self._datasets.resolve(ref)))
+        return replace(pinned, datasets={**more, **pinned.datasets}), settings_file.told(wanted.words)
 
     async def create(
-        self, notebook: Resource, spec: Notebook, mounted: Mapping[str, str], *, number: int, crashes: int
-    ) -> None:
-        """The container of session `number`, not started. Done again it finds the one it made.
+        self,
+        notebook: Resource,
+        spec: Notebook,
+        pinned: Pinned,
+        kit: Fit | None,
+        lease: Answer,
+        *,
+        number: int,
+        crashes: int,
+    ) -> str:
+        """Id of the container of session `number`, not started. Done again it finds the one it made.
 
-        `mounted` is what `versions` said, once it is written where it keeps these versions from being removed.
-        Raises NotFound where a dataset or a secret is missing, StorageError, EngineError.
+        `pinned` is written already where it keeps what it names from being removed. `kit` brings Jupyter in, None where
+        the image or the user's command has it.
+        Raises NotFound where a dataset, a model or a secret is missing, StorageError, EngineError.
         """
         label = Owner(
             instance=self._instance,
@@ -93,60 +137,56 @@ class Making:
         wanted = ContainerSpec(
             name=f"appliance-{self._instance}-notebook-{notebook.name}-{number}",
             image=spec.image,
-            labels={**label.to_labels(), CRASHES: str(crashes)},
-            entrypoint=spec.command or jupyter.command(notebook.name),
-            env=self._environment(notebook, spec),
-            mounts=await self._mounts(notebook, spec, mounted),
+            labels={**label.to_labels(), CRASHES: str(crashes), **(kit.labels if kit else {}), **labels_of(lease)},
+            entrypoint=spec.command or (kit or jupyter).command(notebook.name),
+            env={**self.environment(notebook, spec), **self._jupyter(notebook), **(kit.env if kit else {})},
+            mounts=[
+                *await self._mounts.of_files(notebook, spec, pinned, key=str(number)),
+                *await self._mounts.of_session(notebook, spec),
+                *(kit.mounts if kit else ()),
+            ],
             publish=(jupyter.PORT,),
             workdir=jupyter.ROOT,
-            user="0:0",
-            shm_bytes=self._settings.shm_mb * 2**20,
+            user=spec.user,
+            cpus=(most := self.limits(spec)).cpus,
+            memory_bytes=most.memory_bytes,
+            shm_bytes=most.shm_bytes,
+            gpus=lease.cards,
+            limits=allowed(LIMITS),
         )
         made = await self._engine.create(wanted)
-        if owner(made).uid != notebook.uid:
-            # left by a notebook of this name whose row is lost: nothing refers to it any more
-            await self._replace(made, wanted)
+        if owner(made).uid != notebook.uid or made.labels.get(LEASE, "") != lease.lease:
+            # left by a notebook of this name whose row is lost: nothing refers to it any more; or its GPUs are
+            # another's by now
+            made = await self._replace(made, wanted)
+        await self.name_user(made.id, notebook, spec)
+        return made.id
 
-    async def forget(self, notebook: Resource) -> None:
-        """Remove what was written for the notebook beside its workspace."""
-        await in_thread(shutil.rmtree, self._config_dir(notebook), ignore_errors=True)
+    async def name_user(self, container: str, notebook: Resource, spec: Notebook) -> None:
+        """In a container that has not been started. Without a name most things work, so its lack ends nothing."""
+        if user := account(spec):
+            try:
+                await self._engine.name_user(container, user)
+            except EngineError as error:
+                log.warning("notebook %s: its user %s stays without a name: %s", notebook.name, spec.user, error)
 
-    async def _replace(self, stranger: Container, wanted: ContainerSpec) -> None:
-        await self._engine.remove(stranger.id)
-        await self._engine.create(wanted)
+    def limits(self, spec: Notebook) -> Limits:
+        return limits_of(spec.machine, self._settings, shm=spec.shm)
 
-    def _environment(self, notebook: Resource, spec: Notebook) -> Mapping[str, str]:
-        """The user's variables may replace all but the ones that Jupyter's safety rests on."""
+    def environment(self, notebook: Resource, spec: Notebook) -> dict[str, str]:
+        """Of all that runs on the notebook's image and files. The user's variables may replace any."""
         return {
             "APPLIANCE_URL": f"http://host.docker.internal:{self._settings.port}",
             "PAPERSPACE_NOTEBOOK_ID": notebook.uid,
             "PAPERSPACE_METRIC_WORKLOAD_ID": notebook.uid,
+            **environment(spec),
             **{name: self._vault.resolve(value) for name, value in spec.env.items()},
-            "JUPYTER_TOKEN": notebook.status["token"],
-            **({"JUPYTER_CONFIG_PATH": jupyter.CONFIG_DIR} if spec.command else {}),
         }
 
-    async def _mounts(self, notebook: Resource, spec: Notebook, mounted: Mapping[str, str]) -> list[Mount]:
-        """Gradient's layout: own files at /notebooks, everybody's at /storage, datasets read-only below /datasets."""
-        mounts = [
-            Mount(await self._workspaces.open(notebook.uid), jupyter.ROOT),
-            Mount(await in_thread(self._store.create, "storage"), "/storage"),
-        ]
-        for name, ref in mounted.items():
-            path = await self._datasets.path(self._datasets.resolve(ref))
-            mounts.append(Mount(path, f"/datasets/{name}", read_only=True))
-        if spec.command:
-            directory = await in_thread(self._write_config, notebook)
-            mounts.append(Mount(directory, jupyter.CONFIG_DIR, read_only=True))
-        return mounts
+    def _jupyter(self, notebook: Resource) -> Mapping[str, str]:
+        """What Jupyter's safety rests on: no variable of the user's replaces it."""
+        return {"JUPYTER_TOKEN": notebook.status["token"], "JUPYTER_CONFIG_PATH": jupyter.CONFIG_DIR}
 
-    def _config_dir(self, notebook: Resource) -> Path:
-        return self._settings.run_dir / "jupyter" / notebook.uid
-
-    def _write_config(self, notebook: Resource) -> Path:
-        """Jupyter's settings as files, for a command of the user's that does not carry them as flags."""
-        directory = self._config_dir(notebook)
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, text in jupyter.config_files(notebook.name).items():
-            (directory / name).write_text(text, encoding="utf-8")
-        return directory
+    async def _replace(self, stranger: Container, wanted: ContainerSpec) -> Container:
+        await self._engine.remove(stranger.id)
+        return await self._engine.create(wanted)

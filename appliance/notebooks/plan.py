@@ -22,10 +22,12 @@ LONG_SESSION_S = 600.0
 """A session that lived so long ends the row of quick endings before it."""
 START_DEADLINE_S = 300.0
 """After this the silence of Jupyter is called a failure; it is still asked, more slowly."""
-PROBE_EVERY_S = 0.3
+PROBE_EVERY_S = 0.1
 PROBE_LATE_EVERY_S = 5.0
 PROGRESS_EVERY_S = 1.0
 BLOCKED_EVERY_S = 5.0
+QUEUE_EVERY_S = 30.0
+"""Who waits for GPUs is told at once when it has them; so often it looks by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,10 @@ class Session:
     """Why it ended, in words."""
     closed: bool = False
     """It ended because its user shut Jupyter down from inside."""
+    interrupted: bool = False
+    """It ended with the appliance, the engine or the machine."""
+    lease: str = ""
+    """Id of the lease that its GPUs are from; empty: it was made without any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +71,18 @@ class Facts:
     image_retry_at: float = 0.0
     blocked: str = ""
     """Why no session may begin at present; empty: one may."""
+    lease: Literal["unneeded", "waits", "granted", "impossible"] = "unneeded"
+    """Where its request for GPUs stands."""
+    lease_id: str = ""
+    """Of the GPUs that it has; empty: none."""
+    lease_message: str = ""
+    """Why it has none yet, in words."""
+    ousted: str = ""
+    """Why its session has to end though one is wanted, in words; empty: it may go on."""
     note: str = ""
     """What is said of a session that runs; empty: nothing."""
+    rested: str = ""
+    """Why no session is wanted, where the appliance has decided that by itself."""
     silence: str = ""
     """What the last probe said, where Jupyter did not answer."""
 
@@ -93,14 +109,19 @@ def decide(facts: Facts, now: float) -> Step:
     if facts.deleting or not facts.wanted:
         if live:
             return _leave(live, "Stopping")
-        return Step("Stopping", verb="destroy") if facts.deleting else Step("Stopped")
+        return Step("Stopping", verb="destroy") if facts.deleting else Step("Stopped", facts.rested)
     if live is None:
         return _missing(facts, now) or Step("Starting", verb="begin")
+    if facts.ousted:
+        return _leave(live, "Stopping", facts.ousted)
     if live.state == "ended":
         return _after_end(facts, live, now)
     if live.digest != facts.digest:
         return _replace(facts, live, now)
     if live.state == "created":
+        if live.lease != facts.lease_id:
+            message = "the GPUs that it was made with are not its own any more: it is made again"
+            return Step("Starting", message, verb="halt", session=live)
         return Step("Starting", verb="start", session=live)
     if live.ready:
         return Step("Running", facts.note, session=live)
@@ -112,8 +133,8 @@ def row_of_crashes(ended: Session) -> int:
     return 1 if ended.ended - ended.started >= LONG_SESSION_S else ended.crashes + 1
 
 
-def _leave(session: Session, phase: Phase) -> Step:
-    return Step(phase, verb="clear" if session.state == "ended" else "halt", session=session)
+def _leave(session: Session, phase: Phase, message: str = "") -> Step:
+    return Step(phase, message, verb="clear" if session.state == "ended" else "halt", session=session)
 
 
 def _missing(facts: Facts, now: float) -> Step | None:
@@ -121,12 +142,18 @@ def _missing(facts: Facts, now: float) -> Step | None:
     if facts.blocked:
         return Step("Pending", facts.blocked, wake=now + BLOCKED_EVERY_S)
     if facts.image == "ready":
-        return None
+        return _gpus_missing(facts, now)
     if facts.image == "busy":
         return Step("Preparing", facts.image_message, wake=now + PROGRESS_EVERY_S)
     if facts.image == "failed" and now < facts.image_retry_at:
         return Step("Failed", facts.image_message, wake=facts.image_retry_at)
     return Step("Preparing", verb="prepare")
+
+
+def _gpus_missing(facts: Facts, now: float) -> Step | None:
+    if facts.lease in ("waits", "impossible"):
+        return Step("Pending", facts.lease_message, wake=now + QUEUE_EVERY_S)
+    return None
 
 
 def _replace(facts: Facts, live: Session, now: float) -> Step:
@@ -145,6 +172,8 @@ def _after_end(facts: Facts, live: Session, now: float) -> Step:
         return Step("Starting", verb="clear", session=live)
     if live.closed:
         return Step("Stopping", "Jupyter was shut down from inside", verb="rest", session=live)
+    if live.interrupted:
+        return _missing(facts, now) or Step("Starting", f"{live.ending}; another session begins", verb="begin")
     crashes = row_of_crashes(live)
     if crashes > RESTARTS:
         message = f"{live.ending}; {crashes} endings in a row, it stays down until it is started again"

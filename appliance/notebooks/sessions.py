@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from appliance.engine.docker import Engine
 from appliance.engine.endings import ending, last_lines
+from appliance.engine.interrupted import Outages
 from appliance.engine.labels import PREFIX, Owner, owner_of
 from appliance.engine.types import Container
-from appliance.errors import EngineError
+from appliance.errors import EngineError, GpuRefused
 from appliance.notebooks import jupyter
 from appliance.notebooks.plan import Session
+from appliance.scheduler.leasing import LEASE
 from appliance.state.resources import Resource
 from appliance.telemetry.draining import Draining
 from appliance.telemetry.telemetry import Telemetry
@@ -31,6 +33,7 @@ class _End:
     why: str
     tail: str = ""
     closed: bool = False
+    interrupted: bool = False
 
 
 class Sessions:
@@ -39,6 +42,7 @@ class Sessions:
         *,
         engine: Engine,
         telemetry: Telemetry,
+        outages: Outages,
         grace_s: float,
         clock: Callable[[], float],
         secrets: Callable[[], Sequence[str]],
@@ -46,6 +50,7 @@ class Sessions:
         self._engine = engine
         self._telemetry = telemetry
         self._draining = Draining(telemetry)
+        self._outages = outages
         self._grace_s = grace_s
         self._clock = clock
         self._secrets = secrets
@@ -61,9 +66,11 @@ class Sessions:
         return seen
 
     async def start(self, session: Session) -> None:
-        """A refusal of the engine is the end of the session, and says why."""
+        """A refusal of the engine is the end of the session, and says why. Raises GpuRefused, which is none."""
         try:
             await self._engine.start(session.id)
+        except GpuRefused:
+            raise
         except EngineError as error:
             self._ends[session.id] = _End(self._clock(), f"it could not be started: {error.message}")
 
@@ -87,10 +94,10 @@ class Sessions:
             self._telemetry.attach(_source(notebook, container), container.log_path)
         if state == "ended" and container.id not in self._ends:
             self._ends[container.id] = await self._read_out(notebook, container, ready=ready)
-        end = self._ends.get(container.id)
+        end = self._excuse(notebook, container)
         return Session(
             id=container.id,
-            number=_number(container.name.rpartition("-")[2]),
+            number=_number(number_of(container)),
             digest=owner(container).digest,
             state="ended" if end else state,
             crashes=_number(container.labels.get(CRASHES, "")),
@@ -99,7 +106,19 @@ class Sessions:
             ended=(container.finished or end.at) if end else 0.0,
             ending=end.why if end else "",
             closed=end.closed if end else False,
+            interrupted=end.interrupted if end else False,
+            lease=container.labels.get(LEASE, ""),
         )
+
+    def _excuse(self, notebook: Resource, container: Container) -> _End | None:
+        """Its end; told anew each time, for it may be known later only that the engine was about to stop."""
+        end = self._ends.get(container.id)
+        if end is None or end.closed:
+            return end
+        stopped = notebook.status.get("stopped") if notebook.status.get("container") == container.id else None
+        if found := self._outages.of(container, stopped, service=True):
+            end = self._ends[container.id] = replace(end, why=found.message, tail="", interrupted=True)
+        return end
 
     async def _read_out(self, notebook: Resource, container: Container, *, ready: bool) -> _End:
         await self._drain(notebook, container)
@@ -115,6 +134,10 @@ class Sessions:
     async def _drain(self, notebook: Resource, container: Container) -> None:
         if container.log_path:
             await self._draining.drain(_source(notebook, container), container.log_path)
+
+
+def number_of(container: Container) -> str:
+    return container.name.rpartition("-")[2]
 
 
 def owner(container: Container) -> Owner:

@@ -7,6 +7,8 @@ from typing import Any
 
 from appliance.engine.types import Container
 from appliance.errors import ApplianceError
+from appliance.notebooks import ending
+from appliance.notebooks.mounts import Pinned
 from appliance.notebooks.plan import Session
 from appliance.state import events, resources
 from appliance.state.db import Database
@@ -18,16 +20,23 @@ Seen = Mapping[Session, Container]
 _LEVELS: Mapping[str, events.Level] = {"Failed": "error"}
 
 
-def describe(before: Mapping[str, Any], seen: Seen, *, image: str) -> dict[str, Any]:
-    """`container` and `ready` are container ids: of the live session, and of the last one that Jupyter answered in."""
+def describe(before: Mapping[str, Any], seen: Seen, *, image: str, wanted: bool) -> dict[str, Any]:
+    """`container` and `ready` are container ids: of the live session, and of the last one that Jupyter answered in.
+
+    `wanted`: a session is. What was said of one that the appliance has stopped by itself then holds no more.
+    """
     live = max(seen, key=lambda session: session.number, default=None)
     running = live is not None and live.state == "running"
+    ended = live.id if live and live.state == "ended" else None  # one that goes on was not stopped after all
     return {
         **before,
         "session": max(before.get("session", 0), live.number if live else 0),
         "container": live.id if live else "",
         "started": live.started if live and running else None,
+        "stopped": before.get("stopped") if ended and before.get("container") == ended else None,
         "image": image or before.get("image", ""),
+        "idle": before.get("idle") if running else None,
+        ending.RESTED: None if wanted else before.get(ending.RESTED),
     }
 
 
@@ -55,8 +64,8 @@ def write(
     return written
 
 
-def remember_mounted(db: Database, notebook: Resource, mounted: Mapping[str, str]) -> bool:
-    """Store which dataset versions the session that is about to be made sees: none of them can be removed from then on.
+def remember_pinned(db: Database, notebook: Resource, pinned: Pinned) -> bool:
+    """Store which dataset versions and models a session that is about to be made sees: none can be removed any more.
 
     False: the spec has changed meanwhile, and no session must be made of the one before.
     """
@@ -66,7 +75,7 @@ def remember_mounted(db: Database, notebook: Resource, mounted: Mapping[str, str
             notebook.uid,
             generation=notebook.generation,
             phase="Starting",
-            status={**notebook.status, "datasets": dict(mounted)},
+            status={**notebook.status, "datasets": dict(pinned.datasets), "models": dict(pinned.models)},
         )
 
 

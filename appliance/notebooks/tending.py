@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from asyncio import Lock
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from appliance.errors import ApplianceError
 from appliance.history.retention import Policy
@@ -20,6 +21,8 @@ from appliance.storage.room import plenty
 log = logging.getLogger(__name__)
 
 PRUNE_EVERY_S = 3600.0
+MANY_NEW = 30
+"""Moments since the last time, with which it comes sooner."""
 AUTHOR = "appliance"
 """Of the moments that nobody asked for."""
 
@@ -52,49 +55,57 @@ class Tending:
         workspaces: Workspaces,
         settings: Settings,
         locks: Mapping[str, Lock],
-        no_room: Callable[[], str] = plenty,
+        no_moments: Callable[[], str] = plenty,
     ) -> None:
+        """`no_moments`: why none is taken that nobody asked for; empty: it may be."""
         self._db = db
         self._workspaces = workspaces
         self._settings = settings
         self._locks = locks
-        self._no_room = no_room
+        self._no_moments = no_moments
         self._looked: dict[str, float] = {}
         """uid -> when it was last asked whether it has changed."""
-        self._pruned: dict[str, float] = {}
+        self._pruned: dict[str, tuple[float, int]] = {}
+        """uid -> when, and how many moments were left."""
         self._told: dict[str, str] = {}
         """uid -> the problem that an event has told of."""
 
-    async def tend(self, now: float) -> None:
-        """One round over all notebooks. What fails for one is told once and holds up no other."""
+    async def tend(self, now: float, *, by_age: bool) -> None:
+        """One round over all notebooks. What fails for one is told once and holds up no other.
+
+        Without `by_age` the clock is not trusted, and nothing counts as old.
+        """
         found = resources.every(self._db.read, "notebook")
         uids = {notebook.uid for notebook in found}
-        for memory in (self._looked, self._pruned, self._told):
+        memories: tuple[dict[str, Any], ...] = (self._looked, self._pruned, self._told)
+        for memory in memories:
             for uid in memory.keys() - uids:
                 del memory[uid]
         for notebook in found:
             if notebook.deleting or self._locks[notebook.uid].locked():
                 continue  # what is under way takes its own moments; the next round comes soon
             try:
-                await self._tend_one(notebook, now)
+                await self._tend_one(notebook, now, by_age=by_age)
                 self._told.pop(notebook.uid, None)
             except ApplianceError as error:
                 self._tell(notebook, error, now)
+            except Exception:  # a surprise with one holds up no other
+                log.exception("looking after notebook %s", notebook.name)
 
-    async def _tend_one(self, notebook: Resource, now: float) -> None:
+    async def _tend_one(self, notebook: Resource, now: float, *, by_age: bool) -> None:
         spec = parse("notebook", notebook.name, notebook.spec)
         assert isinstance(spec, Notebook)
         if notebook.phase == "Running":
             await self._keep(notebook, spec.history, now)
-        if is_due(self._pruned.get(notebook.uid), PRUNE_EVERY_S, now):
+        if by_age:
             await self._prune(notebook, spec.history, now)
 
     async def _keep(self, notebook: Resource, own: History, now: float) -> None:
         """A moment of the running session, if something has changed since the newest one."""
         every_s = self._settings.snapshot_interval_s if own.interval_s is None else own.interval_s
-        newest = next(iter(self._workspaces.timeline(notebook.uid)), None)
+        newest = self._workspaces.newest(notebook.uid)
         last = max(self._looked.get(notebook.uid, 0.0), newest.created if newest else 0.0) or None
-        if not every_s or not is_due(last, every_s, now) or self._no_room():
+        if not every_s or not is_due(last, every_s, now) or self._no_moments():
             return  # a moment that nobody asked for must not take the last of the disk
         self._looked[notebook.uid] = now  # also where it fails: a full disk is not tried every minute
         async with self._locks[notebook.uid]:
@@ -103,10 +114,15 @@ class Tending:
                 await self._workspaces.snapshot(notebook.uid, cause="interval", author=AUTHOR, subject=subject)
 
     async def _prune(self, notebook: Resource, own: History, now: float) -> None:
-        self._pruned[notebook.uid] = now  # also where it fails: it is not tried every minute
-        if not self._workspaces.timeline(notebook.uid):
+        uid, count = notebook.uid, self._workspaces.count(notebook.uid)
+        last, left = self._pruned.get(uid, (None, 0))
+        if not is_due(last, PRUNE_EVERY_S, now) and count - left < MANY_NEW:
             return
-        found = await self._workspaces.prune(notebook.uid, policy(self._settings, own), now, measure=False)
+        self._pruned[uid] = now, count  # also where it fails: it is not tried every minute
+        if not count:
+            return
+        found = await self._workspaces.prune(uid, policy(self._settings, own), now, measure=False)
+        self._pruned[uid] = now, self._workspaces.count(uid)
         if going := len(found.going):
             log.info("notebook %s: %s of %s snapshots are pruned", notebook.name, going, len(found.verdicts))
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from appliance.errors import RouterError
+from appliance.errors import ApplianceError, RouterError
 from appliance.router import meters, ports, process, saved
 from appliance.router.former import Former
 from appliance.router.meters import Meter
@@ -72,6 +73,16 @@ class Haproxy:
             self._saved.replace(aside)
             return Saved(), f"the saved routes could not be read ({error}) and were moved to {aside}"
 
+    def forget(self) -> None:
+        """What was saved leads to nobody. Where it cannot be read or written, so it is told at the next start."""
+        try:
+            state = saved.load(self._saved, self._boot)
+            table = saved.nobody(state.table)
+            if table != state.table:
+                self.save(replace(state, table=table))
+        except (saved.Damaged, ApplianceError) as error:
+            log.warning("the saved routes stay as they are: %s", error)
+
     async def info(self) -> Info | None:
         return await self._runtime.info()
 
@@ -111,11 +122,14 @@ class Haproxy:
             await self._replace(info, files)
             return True
         self._adopt(info, {})
-        await self.update(table, door)
-        return current
+        if await self.update(table, door):
+            return current
+        if not patient:
+            await self._replace(info, files)
+        return not patient
 
-    async def update(self, table: Table, door: Door) -> None:
-        """Tells HAProxy the difference until there is none; as a last resort it loads the files anew.
+    async def update(self, table: Table, door: Door) -> bool:
+        """Tells HAProxy the difference until there is none. False: it does not take it, and has to load the files anew.
 
         Raises Gone where no HAProxy runs.
         """
@@ -123,11 +137,12 @@ class Haproxy:
         for _ in range(_ROUNDS):
             commands = plan(table, await self.observe())
             if not commands:
-                return
+                return True
             await self._runtime.run(commands)
-        if plan(table, await self.observe()):
-            log.warning("HAProxy did not take %r; it loads the files anew", commands)
-            await self._replace(await self.info(), render(table, door))
+        if not plan(table, await self.observe()):
+            return True
+        log.warning("HAProxy did not take %r; it has to load the files anew", commands)
+        return False
 
     async def remove(self, servers: Iterable[Server]) -> None:
         await self._runtime.run([command for server in servers for command in removal(server)])

@@ -25,10 +25,10 @@ end
 core.register_action("hold", {"http-req"}, function(txn)
   local began = core.now()
   local most = tonumber(txn:get_var("txn.hold_s")) or 20
-  local route = txn:get_var("txn.prefix") or ""
-  local slot = (txn:get_var("txn.slot") or "") .. "/"
+  local route = txn:get_var("txn.route") or ""
+  local slot = (txn:get_var("txn.entry") or ""):match("^[^/]*") .. "/"
   local function ours()
-    local entry = routes:lookup(txn:get_var("txn.route") or "")
+    local entry = routes:lookup(route)
     return entry ~= nil and entry:sub(1, #slot) == slot
   end
   local function waited()

@@ -20,6 +20,10 @@ MAPS = (ROUTES_MAP, KEYS_MAP)
 """Those that change at run time."""
 
 STRIP, BASIC, KEY, BODY, TIMEOUT, HOLD = "s", "a", "k", "b", "t", "h"
+AGAIN = "r"
+"""There is more than one target: what one did not answer may be asked of another."""
+PLAIN = "p"
+"""A request that finds a server ready is checked for nothing and limited in nothing."""
 RATES = dict(zip(WINDOWS_S, "1234", strict=True))
 """Window in seconds -> its flag."""
 _IN = "in"
@@ -51,6 +55,7 @@ def entry_value(slot: int, route: Route) -> str:
     """
     limits, hold, access = route.limits, route.hold, route.access
     requests, window = rate(limits)
+    particular = access is not None or limits.body > 0 or requests > 0 or limits.timeout_s is not None
     flags = (
         (STRIP, route.strip),
         (BASIC, access is not None and access.kind == "basic"),
@@ -59,6 +64,8 @@ def entry_value(slot: int, route: Route) -> str:
         (RATES[window], requests > 0),
         (TIMEOUT, limits.timeout_s is not None),
         (HOLD, hold is not None),
+        (AGAIN, len(route.targets) > 1),
+        (PLAIN, not particular),
     )
     fields = (
         slot_name(slot),

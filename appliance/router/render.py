@@ -17,15 +17,16 @@ from pathlib import Path
 from appliance.errors import RouterError
 from appliance.router import rules
 from appliance.router.maps import maps, slot_name, to_text
-from appliance.router.pages import PAGES_MAP, error, pages
+from appliance.router.pages import PAGES_MAP, errors, pages
 from appliance.router.table import Table, Target
 
 KEEPALIVE_S = 30
 """How long an idle client connection stays open, and so how long a replaced HAProxy may get one more request."""
 
-# An unused server connection is closed well before a server of any kind would close it, so no request meets a
-# connection that is just ending. A server added at run time keeps no connections at all unless told so.
-SERVER_OPTIONS = "pool-purge-delay 250ms pool-max-conn -1"
+# An unused server connection is closed well before a server of any kind would close it (gunicorn: 2 s, most others:
+# 5 s), so no request meets a connection that is just ending. Half of what is too much goes each time: of a thousand the
+# last after 0.7 s. A server added at run time keeps no connections at all unless told so.
+SERVER_OPTIONS = "pool-purge-delay 50ms pool-max-conn -1"
 # The first refused connection takes a server out at once, and looks bring it back. A server that nobody asks is looked
 # at seldom: each look is a connection in the queue of a server that may be busy with one request for minutes.
 CHECK = "check inter 2s fastinter 500ms downinter 200ms fall 1 rise 1 observe layer4 error-limit 1 on-error mark-down"
@@ -130,7 +131,7 @@ def _global(door: Door, digest: str) -> Iterator[str]:
     yield "  stats timeout 30s"
     yield f"  nbthread {door.threads}"
     yield f"  maxconn {door.connections}"
-    yield "  tune.bufsize 32768"
+    yield "  tune.bufsize 16384"
     yield "  hard-stop-after 24h"
     if door.holds:
         yield f"  setenv APPLIANCE_KNOCKS '{door.knocks_socket}'"
@@ -173,8 +174,7 @@ _DEFAULTS = (
     "  balance leastconn",
     "  retries 3",
     "  option redispatch 1",
-    "  retry-on conn-failure empty-response",  # a rule keeps this from whatever changes something
-    *(f"  {error(status)}" for status in (502, 503, 504)),
+    "  retry-on conn-failure empty-response",  # rules say of which requests
 )
 
 
@@ -188,10 +188,11 @@ def _frontend(door: Door) -> Iterator[str]:
 
 def _backends(table: Table, door: Door) -> Iterator[str]:
     yield "backend daemon from base"
+    yield from (f"  {rule}" for rule in (*errors("daemon"), *rules.DAEMON))
     yield f"  server daemon 'unix@{door.api_socket}' {SERVER_OPTIONS}"
     yield from rules.tables()
     yield "defaults slots from base"
-    yield from (f"  {rule}" for rule in rules.slots(lua=door.holds))
+    yield from (f"  {rule}" for rule in (*errors("server"), *rules.slots(lua=door.holds)))
     served = dict(table.served())
     for slot in range(table.capacity):
         yield f"backend {slot_name(slot)} from slots"

@@ -2,6 +2,9 @@
 
 HAProxy keeps the records of a while, whether somebody listens or not; up to when they were heard stands in a file, so a
 restart of the daemon loses none.
+
+Whoever listens to each record as it comes makes HAProxy send each by itself, and wakes two processes for it. So what
+came is fetched a few times a second: in between HAProxy's socket is full, and it goes on without a word.
 """
 
 from __future__ import annotations
@@ -9,11 +12,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from appliance.errors import ApplianceError
 from appliance.router import saved
@@ -25,6 +30,16 @@ WAITING_MOST = 16
 """Batches that were read and not yet taken; then HAProxy keeps the rest."""
 BATCH_MOST = 1000
 LINE_MOST = 1 << 16
+PIECE_MOST = 1 << 18
+"""Bytes that are fetched at once."""
+PAUSES_S = (0.05, 0.5)
+"""Between two looks at what came, where little comes and where much does; so much later than its end a request is told,
+at most."""
+_MUCH = 32_000
+"""Bytes a second, some 500 requests."""
+_BEHIND = 8192
+_CATCH_UP_S = 0.005
+"""The pause after a piece of so many bytes: there is more than a socket holds."""
 LINGER_S = 30.0
 """A HAProxy that was replaced is listened to for so long: as long as its idle clients may ask once more."""
 _LOOK_S = 0.2
@@ -34,13 +49,15 @@ _AHEAD_S = 5.0
 """A time further ahead than that comes from a clock that was set back since."""
 _NUMBER = r"([+-]?\d{1,15})"
 _RECORD = re.compile(
-    r"(\d{1,15}) ([A-Za-z0-9._/-]{1,100}) (\S{1,100})"
-    rf" (-|\d{{1,15}}) {_NUMBER} \+?{_NUMBER} {_NUMBER} (..)\S* {_NUMBER} {_NUMBER}"
+    r"(\d{1,15}) ([A-Za-z0-9._/-]{1,100}) ([!-~]{1,100})"
+    rf" (-|\d{{1,15}}) {_NUMBER} \+?{_NUMBER} {_NUMBER} ([!-~]{{2}})[!-~]* {_NUMBER} {_NUMBER}",
+    re.ASCII,
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
+    """There are thousands a second, and this is the cheapest that has names."""
+
     at: float
     """When it began, seconds since the epoch."""
     prefix: str
@@ -86,6 +103,14 @@ class Records:
         self._heard = _load(heard, clock() + _AHEAD_S)
         self._saved_at = 0.0
         self._batches: asyncio.Queue[list[Request]] = asyncio.Queue(WAITING_MOST)
+        self._hurry_until = float("-inf")
+        self._hurried = asyncio.Event()
+
+    def hurry(self) -> None:
+        """A HAProxy is about to be replaced: it ends with its last connection, and what nobody has fetched is lost."""
+        self._hurry_until = time.monotonic() + LINGER_S
+        self._hurried.set()  # wakes whoever rests
+        self._hurried.clear()
 
     async def next(self) -> list[Request]:
         return await self._batches.get()
@@ -124,43 +149,59 @@ class Records:
                 task.cancel()
             await asyncio.gather(*readers.values(), return_exceptions=True)
 
-    async def _listen(self, socket: Path, place: Place) -> None:
-        try:
-            reader, writer = await asyncio.open_unix_connection(str(socket), limit=LINE_MOST)
-        except OSError:
-            return  # it has just ended
-        try:
-            writer.write(f"show events {RECORDS} -w\n".encode())
-            await self.read(reader, place)
-        except OSError as error:
-            log.debug("HAProxy tells no more: %s", error)
-        finally:
-            writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
+    async def _listen(self, path: Path, place: Place) -> None:
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.setblocking(False)
+            try:
+                await loop.sock_connect(connection, str(path))
+                await loop.sock_sendall(connection, f"show events {RECORDS} -w\n".encode())
+                await self.read(self._pieces(connection), place)
+            except OSError as error:
+                log.debug("HAProxy tells no more: %s", error)
 
-    async def read(self, reader: asyncio.StreamReader, place: Place | None = None) -> None:
+    async def _pieces(self, connection: socket.socket) -> AsyncIterator[bytes]:
+        """What comes on it, to its end; asleep while nothing comes."""
+        loop = asyncio.get_running_loop()
+        pause = PAUSES_S[0]
+        while piece := await loop.sock_recv(connection, PIECE_MOST):
+            yield piece
+            pause = pause_after(len(piece), pause)
+            if time.monotonic() < self._hurry_until:
+                pause = _CATCH_UP_S
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._hurried.wait()
+
+    async def read(self, pieces: AsyncIterator[bytes], place: Place | None = None) -> None:
         """To the end, from `place` on, which goes with it. HAProxy tells all it still knows each time."""
         place = place or Place()
-        last, until, told, rest = place.line, place.ended, True, b""
-        while piece := await reader.read(LINE_MOST):
-            *lines, rest = (rest + piece).split(b"\n")
+        last, until, told, rest = place.line, place.ended, True, ""
+        async for piece in pieces:
+            *lines, rest = (rest + piece.decode("latin-1")).split("\n")
             rest = rest[-LINE_MOST:]
             found = []
             for line in lines:
-                text = line.decode("ascii", errors="replace").strip()
-                record = parse(text)
+                record = parse(line)
                 if record is None:
                     continue
-                if told and (text == last or record.ended <= until + _SAME_S):
-                    until = 0.0 if text == last else until  # whatever the clock says of those behind it
+                ended = record.ended
+                if told and (line == last or ended <= until + _SAME_S):
+                    until = 0.0 if line == last else until  # whatever the clock says of those behind it
                     continue
                 told = False
-                place.line, place.ended = text, max(place.ended, record.ended)
+                place.line, place.ended = line, max(place.ended, ended)
                 if self._known(record.prefix):
                     found.append(record)
             for at in range(0, len(found), BATCH_MOST):
                 await self._batches.put(found[at : at + BATCH_MOST])
+
+
+def pause_after(length: int, pause: float) -> float:
+    """Seconds until the next look; `length`: bytes that came since the last, `pause` seconds ago."""
+    if length >= _BEHIND:
+        return _CATCH_UP_S
+    return PAUSES_S[length > _MUCH * pause]
 
 
 def parse(line: str) -> Request | None:
@@ -171,16 +212,16 @@ def parse(line: str) -> Request | None:
     ended, prefix, server, held, wait, total, status, how, received, sent = found.groups()
     code, total_ms = max(0, int(status)), abs(int(total))
     return Request(
-        at=(int(ended) - total_ms) / 1000,
-        prefix=f"/{prefix}",
-        target="" if server.startswith("<") else server,
-        status=code,
-        held_ms=0 if held == "-" else int(held),
-        wait_ms=max(-1, int(wait)),
-        total_ms=total_ms,
-        cut=code != 101 and (how[1] in "DL" or how[0] in "Cc"),
-        received=max(0, int(received)),
-        sent=max(0, int(sent)),
+        (int(ended) - total_ms) / 1000,
+        f"/{prefix}",
+        "" if server[0] == "<" else server,
+        code,
+        0 if held == "-" else int(held),
+        max(-1, int(wait)),
+        total_ms,
+        code != 101 and (how[1] in "DL" or how[0] in "Cc"),
+        max(0, int(received)),
+        max(0, int(sent)),
     )
 
 

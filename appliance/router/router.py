@@ -14,30 +14,28 @@ from dataclasses import replace
 from pathlib import Path
 
 from appliance.errors import ApplianceError, RouterError
-from appliance.router import account, knocks, listen, ports, process
+from appliance.router import account, alive, draining, knocks, listen, ports
+from appliance.router.deaths import Deaths
 from appliance.router.haproxy import Haproxy
 from appliance.router.hearing import listening
 from appliance.router.meters import Meter, with_former
+from appliance.router.notes import Notes
 from appliance.router.render import Bind, Door
 from appliance.router.requests import Records, Request
 from appliance.router.runtime import Gone
 from appliance.router.saved import Saved
-from appliance.router.sync import leaving, led_to
+from appliance.router.sync import led_to
 from appliance.router.table import Route, RouterStatus, Table, check_prefix, check_route
 
 log = logging.getLogger(__name__)
 
 TEND_S = 5.0
 """Seconds between two looks of `watch`; a death is noticed at once."""
-_STEADY_S = 30.0
 CONNECTIONS = 20_000
 WAIT_MOST_S = 90.0
 _QUIET_LOOK_S = 0.1
-
-
-def backoff(deaths: int) -> float:
-    """Seconds before the next start after so many deaths in a row: none after the first, 30 at most."""
-    return 0.0 if deaths <= 1 else min(30.0, 0.5 * 2.0 ** min(deaths - 2, 10))
+LOST_S = 3600.0
+"""For so long it is remembered that a target has ended: any pass that knew it alive is over."""
 
 
 class Router:
@@ -45,7 +43,8 @@ class Router:
 
     `extra_binds` are further `ADDRESS:PORT`s, such as the containers' gateway; None: those of the last time. One that
     is not there is left out, told in `status().message`, and added by `watch` when it appears. `on_problem` hears
-    what `watch` meets. `connections` is the most that clients have open; fewer where the machine allows fewer files.
+    what `watch` meets; it may be set at any time. `connections` is the most that clients have open; fewer where the
+    machine allows fewer files.
 
     `on_knock`, which may be set at any time, is called with the prefix of a route that holds requests, about once a
     second as long as it does, while `watch` runs.
@@ -68,19 +67,31 @@ class Router:
         self._host, self._port = host, port
         self._api_socket = api_socket.absolute()
         self._extra = None if extra_binds is None else _parse(extra_binds)
-        self._on_problem = on_problem
         self._connections = connections
         self._lock = asyncio.Lock()
         self._table = Table()
         self._door: Door | None = None
         self._missing: dict[Bind, ports.Place] = {}
-        self._notes: dict[str, str] = {}
+        self._notes = Notes(on_problem)
         self._not_held: set[str] = set()
         """Prefixes of routes that would hold if this HAProxy could."""
         self._tried = float("-inf")
         self._replace_at: float | None = None
-        """Loop time by which a HAProxy of another version goes, held requests or not; None: it is this one's."""
-        self._deaths = 0
+        """Loop time by which a HAProxy of another version, or one that does not take what it is told, goes, held
+        requests or not; None: there is no need."""
+        self._deaths = Deaths()
+        self._telling: Records | None = None
+        """To whoever asked for records last."""
+        self._lost: dict[str, float] = {}
+        """Target ids whose program has ended, and when: loop time."""
+
+    @property
+    def on_problem(self) -> Callable[[str], None] | None:
+        return self._notes.on_problem
+
+    @on_problem.setter
+    def on_problem(self, told: Callable[[str], None] | None) -> None:
+        self._notes.on_problem = told
 
     @property
     def can_hold(self) -> bool:
@@ -92,18 +103,22 @@ class Router:
         async with self._lock:
             await self._haproxy.prepare()
             state, damage = self._haproxy.load()
-            self._note("table", damage)
-            self._table = state.table
+            self._notes.note("table", damage)
+            self._table = state.table if self._door else await self._of_the_living(state.table)
             if self._extra is None:
                 self._extra = tuple(state.binds)
             await self._bring_up(patient=await self._held() > 0)
 
     async def set_route(self, route: Route) -> None:
-        """Declares a route. Targets it no longer names get no more requests and finish what they have."""
+        """Declares a route. Targets it no longer names get no more requests and finish what they have.
+
+        A target that was `lost` and is not `back` is left out: whoever names it looked before it ended.
+        """
         route = self._as_held(check_route(route))
         if self._table.grows(route):
             await self._nobody_held()
         async with self._lock:
+            route = self._without_lost(route)  # it may have ended while this waited
             fresh = route.needs_slot and route.prefix not in self._table.slots
             await self._change(self._table.put(route, await self._occupied() if fresh else ()))
 
@@ -125,13 +140,26 @@ class Router:
             if found := self._table.find(prefix, target_id):
                 port = found.port
                 await self._change(self._table.retire(prefix, target_id))
-        return await self._drained(target_id, port, deadline_s)
+        done = await draining.drained(lambda: draining.busy(self._haproxy, self._table, target_id, port), deadline_s)
+        if done:
+            async with self._lock:
+                await draining.sweep(self._haproxy, self._table, target_id)
+        return done
 
     async def lost(self, target_id: str) -> None:
-        """Its program has ended: it leaves the routes that name it, before anybody else is given its port."""
+        """Its program has ended: it leaves the routes that name it, before anybody else is given its port.
+
+        No route gets it again before it is `back`, so that one who looked before it ended does not lead to its port.
+        """
+        now = asyncio.get_running_loop().time()
+        self._lost = {name: at for name, at in self._lost.items() if now - at < LOST_S} | {target_id: now}
         async with self._lock:
             for prefix in [name for name in self._table.routes if self._table.find(name, target_id)]:
                 await self._change(self._table.retire(prefix, target_id))
+
+    def back(self, target_id: str) -> bool:
+        """Its program runs anew: routes may name it again. Whether it was lost: then it has to be told of again."""
+        return self._lost.pop(target_id, None) is not None
 
     async def set_binds(self, extra_binds: Sequence[str]) -> None:
         """The same meaning as in the constructor. Requests in flight do not notice; whoever is held is waited for."""
@@ -155,7 +183,7 @@ class Router:
         messages += [f"the front door does not listen on {bind}: {place}" for bind, place in self._missing.items()]
         if info and self._not_held:
             messages.append("requests are not held while no replica is ready: this HAProxy has no Lua")
-        messages += self._notes.values()
+        messages += self._notes
         return RouterStatus(
             running=info is not None,
             pid=info.pid if info else None,
@@ -176,12 +204,12 @@ class Router:
         }
 
     async def records(self) -> AsyncIterator[list[Request]]:
-        """Every request of every route, in batches, about as they end; for ever. One reader at a time.
+        """Every request of every route, in batches, within a second of its end; for ever. One reader at a time.
 
         A batch counts as told when the next is asked for. While nobody reads, HAProxy keeps some 60,000 and then loses
         the oldest; a reader that was killed may be told the last second again.
         """
-        records = Records(self._is_route, self._haproxy.heard_file)
+        self._telling = records = Records(self._is_route, self._haproxy.heard_file)
         tail = asyncio.create_task(records.follow(self._haproxy.socket, lambda: self._haproxy.pid))
         try:
             while True:
@@ -194,10 +222,14 @@ class Router:
             records.close()
 
     async def stop(self) -> None:
-        """Ends HAProxy and every request in it. The table stays for the next start."""
+        """Ends HAProxy and every request in it. The routes stay for the next start, their targets do not.
+
+        Whoever ends the front door ends those behind it too, and their ports are anybody's by then.
+        """
         async with self._lock:
             self._door = None
             await self._haproxy.stop()
+            self._haproxy.forget()
 
     async def watch(self) -> None:
         """Restarts HAProxy when it has died, adds addresses that appear, deletes servers that are done.
@@ -211,7 +243,7 @@ class Router:
                     async with self._lock:
                         await self._tend()
                 except (ApplianceError, OSError) as error:
-                    self._say("watch", f"the front door cannot be put right: {error}")
+                    self._notes.say("watch", f"the front door cannot be put right: {error}")
 
     # Changes; the lock is held
 
@@ -225,10 +257,17 @@ class Router:
             return
         self._save()
         try:
-            await self._haproxy.update(table, self._door)
+            told = await self._haproxy.update(table, self._door)
         except Gone:
             log.warning("HAProxy does not run; starting it")
             await self._bring_up()
+            return
+        if told:
+            return
+        if not await self._held():
+            await self._bring_up()
+        elif self._replace_at is None:  # `watch` does it when nobody is held any more
+            self._replace_at = asyncio.get_running_loop().time() + self._longest_hold()
 
     def _save(self) -> None:
         self._haproxy.save(Saved(self._table, self._extra or ()))
@@ -242,7 +281,7 @@ class Router:
             if self._missing.get(bind) != place:
                 log.warning("the front door does not listen on %s: %s", bind, place)
         chosen = account.choose(self._api_socket)
-        self._note("account", chosen.problem)
+        self._notes.note("account", chosen.problem)
         self._door = Door(
             binds=listening.binds,
             api_socket=self._api_socket,
@@ -253,9 +292,21 @@ class Router:
             connections=_connections(self._connections),
             holds=self._haproxy.holds,
         )
+        if self._telling:
+            self._telling.hurry()
         current = await self._haproxy.serve(self._table, self._door, patient=patient)
         self._replace_at = None if current else self._tried + self._longest_hold()
         self._missing = dict(listening.missing)
+
+    async def _of_the_living(self, table: Table) -> Table:
+        """As it was saved, without targets that have ended meanwhile, which a HAProxy that is new would lead to.
+
+        One that runs goes on as it is: it has looked itself.
+        """
+        if await self._haproxy.info() is not None:
+            return table
+        gone = await alive.refusing(target for route in table.routes.values() for target in route.targets)
+        return table.keep(lambda target: (target.address, target.port) not in gone)
 
     async def _occupied(self) -> set[int]:
         """Slots that still have servers or requests, or that a path leads to in a HAProxy that was not told all yet.
@@ -277,6 +328,10 @@ class Router:
             return route
         self._not_held.add(route.prefix)
         return replace(route, hold=None)
+
+    def _without_lost(self, route: Route) -> Route:
+        kept = tuple(target for target in route.targets if target.id not in self._lost)
+        return route if len(kept) == len(route.targets) else replace(route, targets=kept)
 
     def _is_route(self, prefix: str) -> bool:
         return prefix in self._table.routes
@@ -307,86 +362,28 @@ class Router:
         found = await self._haproxy.meters(self._table)
         return sum(meter.held for meter in (found or {}).values())
 
-    # Draining
-
-    async def _drained(self, target_id: str, port: int | None, deadline_s: float) -> bool:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + deadline_s
-        quiet, pause = 0, 0.01
-        while True:
-            # One quiet look may fall between the choice of a server and the connection to it.
-            quiet = 0 if await self._busy(target_id, port) else quiet + 1
-            if quiet == 2:
-                async with self._lock:
-                    await self._sweep(target_id)
-                return True
-            if loop.time() >= deadline:
-                return False
-            await asyncio.sleep(min(pause, max(0.0, deadline - loop.time())))
-            pause = min(0.2, pause * 1.5)
-
-    async def _busy(self, target_id: str, port: int | None) -> bool:
-        try:
-            servers = leaving(self._table, await self._haproxy.observe())
-        except Gone:
-            servers = []  # it took its requests with it
-        named = [server for server in servers if server.id == target_id]
-        port = next((server.port for server in named), port)
-        now = asyncio.get_running_loop().time()
-        return not all(server.idle for server in named) or self._haproxy.former.uses(target_id, port, now)
-
-    async def _sweep(self, target_id: str = "") -> None:
-        """Deletes servers that have left and are done: this one, or all."""
-        try:
-            servers = leaving(self._table, await self._haproxy.observe())
-            done = [server for server in servers if server.idle and server.state != "ready"]
-            await self._haproxy.remove(server for server in done if target_id in ("", server.id))
-        except Gone:
-            return
-
     # Supervision
 
     async def _pause(self) -> None:
         """Until HAProxy ends or it is time to look; after a death, longer the more there were lately."""
-        pid = self._haproxy.pid
-        if self._door is None or not pid:
-            await asyncio.sleep(0.2)
-            return
-        if not await process.ended(pid, timeout_s=TEND_S) or self._haproxy.pid != pid:
-            return
-        steady = asyncio.get_running_loop().time() - self._tried > _STEADY_S
-        self._deaths = 1 if steady else self._deaths + 1
-        await asyncio.sleep(backoff(self._deaths))
+        pid = self._haproxy.pid if self._door is not None else 0
+        if await self._deaths.died(pid, TEND_S) and self._haproxy.pid == pid:
+            await self._deaths.wait(since=self._tried)
 
     async def _tend(self) -> None:
         if self._door is None:
             return
         if await self._haproxy.info() is None:
-            self._say("death", f"HAProxy (pid {self._haproxy.pid}) has ended; starting it again")
+            self._notes.say("death", f"HAProxy (pid {self._haproxy.pid}) has ended; starting it again")
             await self._bring_up()
         elif self._replace_at is not None:
             if not await self._held() or asyncio.get_running_loop().time() >= self._replace_at:
                 await self._bring_up()
         elif any(ports.probe(bind) is ports.Place.FREE for bind in self._missing) and not await self._held():
             await self._bring_up()
-        await self._sweep()
+        await draining.sweep(self._haproxy, self._table)
         for topic in ("death", "watch"):
-            self._note(topic, "")
-
-    def _note(self, topic: str, text: str) -> None:
-        """What `status` tells until it is over."""
-        if not text:
-            self._notes.pop(topic, None)
-        elif self._notes.get(topic) != text:
-            self._notes[topic] = text
-            log.warning("%s", text)
-
-    def _say(self, topic: str, problem: str) -> None:
-        if self._notes.get(topic) == problem:
-            return
-        self._note(topic, problem)
-        if self._on_problem is not None:
-            self._on_problem(problem)
+            self._notes.note(topic, "")
 
 
 def _parse(binds: Sequence[str]) -> tuple[Bind, ...]:

@@ -78,7 +78,7 @@ def _route_document(route: Route) -> dict[str, object]:
 
 
 def load(path: Path, boot: str) -> Saved:
-    """Empty where there is no file; without routes where the machine was restarted since. Raises Damaged."""
+    """Empty where there is no file; without targets where the machine was restarted since. Raises Damaged."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -87,9 +87,15 @@ def load(path: Path, boot: str) -> Saved:
         raise Damaged(str(error)) from error
     try:
         binds = tuple(parse_bind(text) for text in document["binds"])
-        return Saved(_table(document) if document["boot"] == boot else Table(), binds)
+        table = _table(document)
+        return Saved(table if document["boot"] == boot else nobody(table), binds)
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise Damaged(f"{type(error).__name__}: {error}") from error
+
+
+def nobody(table: Table) -> Table:
+    """Its routes, which lead to nobody: who comes waits where a route holds."""
+    return table.keep(lambda _: False)
 
 
 def _table(document: dict[str, Any]) -> Table:

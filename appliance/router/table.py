@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
@@ -199,6 +199,14 @@ class Table:
         """The route without this target."""
         route = self.routes[prefix]
         return self.put(replace(route, targets=tuple(target for target in route.targets if target.id != target_id)))
+
+    def keep(self, stays: Callable[[Target], bool]) -> Table:
+        """The same routes, with those of their targets that stay."""
+        table = self
+        for route in self.routes.values():
+            kept = tuple(target for target in route.targets if stays(target))
+            table = table if len(kept) == len(route.targets) else table.put(replace(route, targets=kept))
+        return table
 
     def served(self) -> list[tuple[int, Route]]:
         """Slot and route of everything that HAProxy answers or holds, by slot."""

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from appliance.spec.endpoint import read_endpoint, read_rollout
 from appliance.spec.env import read_env, read_env_list
 from appliance.spec.fields import Fields, read_number
+from appliance.spec.lease import read_terms
 from appliance.spec.models import Autoscaling, Deployment, Sleep
 from appliance.spec.probes import read_probes
 from appliance.spec.problems import Problems, quoted
@@ -81,6 +82,9 @@ def read_deployment(name: str, root: Node, problems: Problems, path: str = "") -
     sources = read_sources(top, older=older)
     probes = read_probes(top, ("healthChecks",) if older else ("healthChecks", "healthchecks"))
     rollout, endpoint = read_rollout(top), read_endpoint(top)
+    terms = read_terms(top)
+    if terms.preemptible:
+        top.warn("preemptible", "says nothing: replicas make way for nobody", "give it a low `priority`")
     top.close(_HINTS | (_OLDER_HINTS if older else _NEWER_HINTS))
     if region:
         top.warn("region", "is kept and ignored: there is one machine")
@@ -108,6 +112,9 @@ def read_deployment(name: str, root: Node, problems: Problems, path: str = "") -
         sleep=scale.sleep,
         rollout=rollout,
         endpoint=endpoint,
+        owner=terms.owner,
+        priority=terms.priority,
+        preemptible=terms.preemptible,
         extensions=tuple(sorted({found.path for found in problems.extensions[extended:]})),
     )
 

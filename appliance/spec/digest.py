@@ -10,6 +10,7 @@ from appliance.spec.models import Deployment
 _APART = {
     *("name", "enabled", "replicas", "region", "registry", "extensions"),
     *("basic_auth", "endpoint", "autoscaling", "sleep", "rollout"),
+    *("owner", "priority", "preemptible"),
 }
 """Fields that change nothing inside a replica. A probe is not among them: a probe that is wrong must be found out by
 replicas that do not serve yet."""

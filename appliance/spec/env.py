@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from appliance.spec.fields import Fields, read_text
 from appliance.spec.names import ENV_NAME
-from appliance.spec.problems import Mark, Problems, quoted
+from appliance.spec.problems import NOWHERE, Mark, Problems, quoted
 from appliance.spec.refs import check_expression, check_secret
 from appliance.spec.tree import Node
 
@@ -16,18 +16,33 @@ MOST_TOGETHER = 512_000
 """Of all jobs of a workflow, each of which holds those of `defaults` too."""
 MOST_BYTES = 1 << 20
 """Of one job: names and values together. The kernel takes 2 MiB, arguments included."""
+CUDA_VARIABLE = "CUDA_VISIBLE_DEVICES"
+"""Numbers of cards, as somebody counts them who has all of a machine."""
+LEASE_VARIABLES = frozenset({"NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", CUDA_VARIABLE})
+"""By these NVIDIA's runtime and CUDA go in a container; here a lease decides."""
+_LEASED = "a container sees the GPUs that it is given, and no others"
+_CHOOSE = "remove it; the machine type, or a notebook's `gpus`, says how many"
 _MAP_FORM = "write `env: {NAME: value}`"
 _LIST_FORM = "write a list: `- name: NAME` and `value: text`"
 
 
 def read_env_map(fields: Fields, key: str = "env") -> dict[str, str]:
+    """Of a workflow. Files made for Gradient choose cards by number there: that is left out, with a warning."""
+    return _read_map(fields, key, gradient=True)
+
+
+def _read_map(fields: Fields, key: str, *, gradient: bool) -> dict[str, str]:
     found = fields.map(key, what="a map of names to texts", hint=_MAP_FORM)
     if found is None:
         return {}
     env = {}
     for name, path, mark, node in found.entries():
+        value = read_value_text(node, path, fields.problems)
+        if gradient and name == CUDA_VARIABLE:
+            fields.problems.warn(mark, path, f"is left out: {_LEASED}", "remove it, or set it in the command")
+            continue
         check_variable(name, mark, path, fields.problems)
-        env[name] = read_value_text(node, path, fields.problems)
+        env[name] = value
     return env
 
 
@@ -50,7 +65,9 @@ def read_env_list(fields: Fields, key: str = "env") -> dict[str, str]:
 def read_env(fields: Fields, key: str = "env") -> dict[str, str]:
     """Either form."""
     node = fields.node(key)
-    return read_env_list(fields, key) if node and isinstance(node.value, list) else read_env_map(fields, key)
+    return (
+        read_env_list(fields, key) if node and isinstance(node.value, list) else _read_map(fields, key, gradient=False)
+    )
 
 
 def size_of(env: Mapping[str, str]) -> int:
@@ -93,3 +110,6 @@ def check_variable(name: str, mark: Mark, path: str, problems: Problems) -> None
     if not ENV_NAME.fullmatch(name):
         hint = "use the letters a-z and A-Z, digits and `_`, not starting with a digit"
         problems.error(mark, path, f"{quoted(name)} is not a variable's name", hint)
+    elif name in LEASE_VARIABLES and mark != NOWHERE:
+        # a stored document is older than this rule: what it says of GPUs loses when its container is made
+        problems.error(mark, path, f"is not yours to set: {_LEASED}", _CHOOSE)

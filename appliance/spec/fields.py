@@ -118,17 +118,24 @@ def show_seconds(seconds: float) -> str:
 
 def read_size(node: Node, path: str, problems: Problems, *, least: int, most: int) -> int | None:
     """Bytes: `512M`, `20Gi`, `1.5T`, powers of 1024 all. None: it is not one, which is noted."""
-    found = _SIZE.fullmatch(node.value) if isinstance(node.value, str) else None
-    if found is None:
+    size = parse_size(node.value) if isinstance(node.value, str) else None
+    if size is None:
         problems.error(
             node.mark, path, f"must be a size, not {describe(node)}", "such as 512M, 20G or 1.5T, in powers of 1024"
         )
         return None
-    size = int(float(found[1]) * 2 ** _POWERS[found[2]])
     if least <= size <= most:
         return size
-    problems.error(node.mark, path, f"must be from {show_size(least)} to {show_size(most)}, not {quoted(found[0])}")
+    problems.error(
+        node.mark, path, f"must be from {show_size(least)} to {show_size(most)}, not {quoted(str(node.value))}"
+    )
     return None
+
+
+def parse_size(text: str) -> int | None:
+    """Bytes of a text such as `512M` or `20Gi`; None: it is no size."""
+    found = _SIZE.fullmatch(text)
+    return int(float(found[1]) * 2 ** _POWERS[found[2]]) if found else None
 
 
 def show_size(size: int) -> str:

@@ -8,6 +8,7 @@ from typing import Literal, cast
 from appliance.spec.actions import read_action, shared_volumes
 from appliance.spec.env import read_env_map
 from appliance.spec.fields import Fields, read_text
+from appliance.spec.lease import Terms, read_terms
 from appliance.spec.matrix import Values, read_matrix
 from appliance.spec.models import Action, Alias, Output, Retry, Value
 from appliance.spec.names import PART, PART_RULE
@@ -61,6 +62,7 @@ class Reading:
     timeout_s: float | None
     retry: Retry
     cache: bool
+    terms: Terms
     matrix: tuple[Values, ...]
     """What each job that this one stands for has in its `env`; empty: it stands for itself."""
     matrix_mark: Mark
@@ -89,10 +91,13 @@ def read_job(name: str, path: str, mark: Mark, node: Node, problems: Problems) -
         timeout_s=read_timeout(fields),
         retry=_retry(fields),
         cache=_cache(fields),
+        terms=read_terms(fields),
         matrix=read_matrix(fields, env),
         matrix_mark=fields.key_mark("strategy"),
         shared=shared_volumes(inputs),
     )
+    if reading.terms.preemptible and not reading.retry.limit:
+        fields.warn("preemptible", "says nothing: a job that is not tried again never makes way", "add `retry: 3`")
     fields.close(_JOB_HINTS)
     return reading
 

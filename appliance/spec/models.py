@@ -149,6 +149,13 @@ class Job(Model):
     """False: it always runs, and what it made is given to no other run."""
     matrix: dict[str, str] = {}
     """The values that this job of a `strategy.matrix` stands for; they are in `env` too."""
+    owner: str = ""
+    """Ours, as the next two are, with the defaults filled in. Whose GPU time it is; empty: nobody is named."""
+    priority: int | None = None
+    """-100 to 100: the higher gets a GPU first; None: as the machine type has it."""
+    preemptible: bool | None = None
+    """It makes way for a higher priority and is tried again, without an attempt lost; None: as the machine type has it.
+    A job without `retry` never does."""
 
 
 class Patterns(Model):
@@ -341,6 +348,12 @@ class Deployment(Model):
     sleep: Sleep | None = None
     rollout: Rollout = Rollout()
     endpoint: Endpoint = Endpoint()
+    owner: str = ""
+    """Ours, as the next two are. Whose GPU time it is; empty: nobody is named."""
+    priority: int | None = None
+    """-100 to 100: the higher gets a GPU first; None: what deployments have, before notebooks and jobs."""
+    preemptible: bool | None = None
+    """Kept, and says nothing: replicas make way for nobody, since somebody may wait for their answer."""
     extensions: tuple[str, ...] = ()
     """Paths of what Gradient does not know, such as `rollout`."""
 
@@ -360,10 +373,37 @@ class History(Model):
     monthly: int | None = None
 
 
+class Workspace(Model):
+    """What a notebook's files begin from: a repository, cloned once, before the first session."""
+
+    url: str
+    """Of a repository, or of one notebook in it, as a page of GitHub shows it: `.../blob/BRANCH/FILE.ipynb`."""
+    ref: str = ""
+    username: str = ""
+    password: str = ""
+    """`secret:NAME` or empty."""
+
+
+class Idle(Model):
+    """When a session that nobody uses is stopped; None: as the settings say."""
+
+    after_s: float | None = None
+    """Without any activity, seconds; 0: never."""
+    warn_s: float | None = None
+    """How long before the end it is said, seconds."""
+    gpu: bool = True
+    """Work on the session's GPUs is activity, whatever Jupyter says."""
+
+
 class Notebook(Model):
     name: str
     image: str = ""
     """Empty: the setting `notebook_image`."""
+    registry: str = ""
+    """`containerRegistry`: whose login the image is pulled with; empty: none is named."""
+    user: str = "0:0"
+    """`UID:GID` that the session runs as; it owns the workspace."""
+    workspace: Workspace | None = None
     command: tuple[str, ...] | None = None
     """None: JupyterLab on port 8888 as the appliance starts it."""
     env: dict[str, str] = {}
@@ -371,9 +411,25 @@ class Notebook(Model):
     gpus: int = 0
     datasets: dict[str, DatasetMount] = {}
     """Mounted read-only at /datasets/NAME."""
+    models: dict[str, str] = {}
+    """Name -> model id or name, mounted read-only at /models/NAME."""
+    secrets: tuple[str, ...] = ()
+    """Names; each is a file below /run/secrets."""
+    shm: int | None = None
+    """Shared memory, bytes; None: the setting `shm_mb`."""
+    idle: Idle = Idle()
+    shutdown_s: float = 0.0
+    """The session ends so long after it began, whatever it does, seconds; 0: never."""
     history: History = History()
     quota: int | None = None
     """Bytes that the workspace's files may take, its history apart; None: as many as there are."""
+    owner: str = ""
+    """Whose GPU time it is; empty: nobody is named."""
+    priority: int | None = None
+    """-100 to 100: the higher gets a GPU first; None: as the machine type has it, or what notebooks have."""
+    preemptible: bool | None = None
+    """Its session makes way for a higher priority, after a snapshot, and begins again when its turn comes; None: as the
+    machine type has it."""
 
 
 class Dataset(Model):

@@ -139,8 +139,8 @@ def _integration(item: Fields, kind: str, name: str) -> Integration:
         for key in ("ref", "username", "password"):
             item.extension(key, "remove it: Gradient takes the default branch of a public repository")
         url, ref, username, password = (
-            _git_url(item),
-            _git_ref(item),
+            read_git_url(item),
+            read_git_ref(item),
             item.text("username"),
             read_secret(item, "password"),
         )
@@ -227,16 +227,16 @@ def _repositories(top: Fields) -> Repositories | None:
 
 def _clone(node: Node, path: str, problems: Problems) -> Clone:
     item = Fields(node, path, problems, hint="such as {url: https://..., name: app}")
-    url, name = _git_url(item), item.text("name", required=True)
+    url, name = read_git_url(item), item.text("name", required=True)
     if name and not NAME.fullmatch(name):
         item.error("name", f"{quoted(name)} cannot be a folder's name", f"use {NAME_RULE}")
     username, password = item.text("username"), read_secret(item, "password")
-    clone = Clone(url=url, name=name, ref=_git_ref(item), username=username, password=password)
+    clone = Clone(url=url, name=name, ref=read_git_ref(item), username=username, password=password)
     item.close(_CLONE_HINTS)
     return clone
 
 
-def _git_ref(item: Fields) -> str:
+def read_git_ref(item: Fields) -> str:
     ref = item.text("ref")
     if ref.startswith("context.") or _VARIABLE.search(ref):
         item.error("ref", f"{quoted(ref)} is no branch, tag or commit", _NO_EVENT)
@@ -245,7 +245,7 @@ def _git_ref(item: Fields) -> str:
     return ref
 
 
-def _git_url(item: Fields) -> str:
+def read_git_url(item: Fields) -> str:
     url = item.text("url", required=True, hint="such as https://huggingface.co/NAME/MODEL")
     if url.startswith("context.") or _VARIABLE.search(url):
         item.error("url", f"{quoted(url)} is no address", _NO_EVENT)

@@ -8,6 +8,7 @@ from typing import Literal, cast
 from appliance.spec.env import check_amount, check_together, read_env_map, size_of
 from appliance.spec.fields import Fields
 from appliance.spec.jobs import Reading, check_part, read_job, read_timeout, read_value
+from appliance.spec.lease import Terms, read_terms
 from appliance.spec.links import Jobs, check_links
 from appliance.spec.matrix import Names, Values, inputs_of, needs_of
 from appliance.spec.models import Job, Triggers, Value, Workflow
@@ -30,6 +31,9 @@ _TOP_HINTS = {
     "retry": "it belongs to a job: `jobs: {NAME: {retry: 3}}`",
     "cache": "it belongs to a job: `jobs: {NAME: {cache: false}}`",
     "schedule": "write `on: {schedule: ...}`",
+    "owner": "write `defaults: {owner: ...}`",
+    "priority": "write `defaults: {priority: ...}`",
+    "preemptible": "write `defaults: {preemptible: ...}`",
 }
 _REGISTRY_HINT = "save the credentials once, and name them in `defaults.resources.container-registries`"
 _DEFAULTS_HINTS = {
@@ -44,7 +48,7 @@ def read_workflow(name: str, root: Node, problems: Problems) -> Workflow | None:
     """None: there are problems."""
     top = Fields(root, "", problems)
     _read_kind(top)
-    env, machine, registries = _defaults(top)
+    env, machine, registries, terms = _defaults(top)
     inputs = _inputs(top)
     jobs = _jobs(top)
     on, triggers = read_triggers(top)
@@ -60,7 +64,7 @@ def read_workflow(name: str, root: Node, problems: Problems) -> Workflow | None:
     return Workflow(
         name=name,
         inputs=inputs,
-        jobs=dict(_unrolled(jobs, names, env, machine)),
+        jobs=dict(_unrolled(jobs, names, env, machine, terms)),
         registries=registries,
         timeout_s=timeout_s,
         event=event,
@@ -71,14 +75,15 @@ def read_workflow(name: str, root: Node, problems: Problems) -> Workflow | None:
     )
 
 
-def _unrolled(jobs: Jobs, names: Names, env: dict[str, str], machine: str) -> Iterator[tuple[str, Job]]:
+def _unrolled(jobs: Jobs, names: Names, env: dict[str, str], machine: str, terms: Terms) -> Iterator[tuple[str, Job]]:
     for job in jobs.values():
         for name, values in zip(names.get(job.name, (job.name,)), job.matrix or ({},), strict=True):
-            yield name, _job(job, names, env, machine, values)
+            yield name, _job(job, names, env, machine, terms, values)
 
 
-def _job(job: Reading, names: Names, env: dict[str, str], machine: str, values: Values) -> Job:
+def _job(job: Reading, names: Names, env: dict[str, str], machine: str, terms: Terms, values: Values) -> Job:
     assert job.action is not None  # a missing action is a problem
+    own = job.terms.over(terms)
     return Job(
         action=job.action,
         env={**env, **job.env, **values},
@@ -90,6 +95,9 @@ def _job(job: Reading, names: Names, env: dict[str, str], machine: str, values: 
         retry=job.retry,
         cache=job.cache,
         matrix=values,
+        owner=own.owner,
+        priority=own.priority,
+        preemptible=own.preemptible,
     )
 
 
@@ -141,10 +149,10 @@ def _check_env(jobs: Jobs, defaults: dict[str, str], problems: Problems) -> None
                 break
 
 
-def _defaults(top: Fields) -> tuple[dict[str, str], str, tuple[str, ...]]:
+def _defaults(top: Fields) -> tuple[dict[str, str], str, tuple[str, ...], Terms]:
     defaults = top.map("defaults")
     if defaults is None:
-        return {}, "", ()
+        return {}, "", (), Terms()
     env = read_env_map(defaults)
     if not check_amount(len(env), size_of(env), defaults.key_mark("env"), defaults.at("env"), defaults.problems):
         env = {}  # said once, and not at every job
@@ -155,8 +163,9 @@ def _defaults(top: Fields) -> tuple[dict[str, str], str, tuple[str, ...]]:
         registries = resources.texts("container-registries") or ()
         resources.close({"container": "each job names its image under `with.image`"})
     defaults.text("clusterId")
+    terms = read_terms(defaults)
     defaults.close(_DEFAULTS_HINTS)
-    return env, machine, registries
+    return env, machine, registries, terms
 
 
 def _inputs(top: Fields) -> dict[str, Value]:

@@ -80,6 +80,39 @@ def m007_registries(db: sqlite3.Connection) -> None:
     )
 
 
+def m008_trash(db: sqlite3.Connection) -> None:
+    db.execute(
+        "CREATE TABLE trash (uid TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, resource TEXT NOT NULL, "
+        "revisions TEXT NOT NULL, deleted REAL NOT NULL, until REAL NOT NULL, bytes INTEGER, "
+        "going INTEGER NOT NULL DEFAULT 0)"
+    )
+
+
+def m009_executions(db: sqlite3.Connection) -> None:
+    # `notebook` is a uid that may be in the trash, so nothing refers to a row of resources
+    db.execute(
+        "CREATE TABLE executions (id TEXT PRIMARY KEY, notebook TEXT NOT NULL, number INTEGER NOT NULL, "
+        "name TEXT NOT NULL, file TEXT NOT NULL, output TEXT NOT NULL, parameters TEXT NOT NULL, "
+        "kernel TEXT NOT NULL, author TEXT NOT NULL, generation INTEGER NOT NULL, spec TEXT NOT NULL, "
+        "phase TEXT NOT NULL, message TEXT NOT NULL DEFAULT '', canceled TEXT NOT NULL DEFAULT '', "
+        "datasets TEXT NOT NULL DEFAULT '{}', models TEXT NOT NULL DEFAULT '{}', created REAL NOT NULL, "
+        "started REAL, finished REAL, exit_code INTEGER, cleared INTEGER NOT NULL DEFAULT 0, "
+        "UNIQUE (notebook, number))"
+    )
+
+
+def m010_job_gpus(db: sqlite3.Connection) -> None:
+    """A job that makes way for a more urgent one, and what befell the GPU that it works on."""
+    for column in ("preempted", "fault", "lost"):
+        db.execute(f"ALTER TABLE jobs ADD COLUMN {column} TEXT NOT NULL DEFAULT ''")
+
+
+def m011_gpus(db: sqlite3.Connection) -> None:
+    for statement in _GPUS.split(";"):
+        if statement.strip():
+            db.execute(statement)
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     m001_initial,
     m002_history,
@@ -88,6 +121,10 @@ MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     m005_interrupted,
     m006_deployments,
     m007_registries,
+    m008_trash,
+    m009_executions,
+    m010_job_gpus,
+    m011_gpus,
 )
 
 
@@ -343,5 +380,79 @@ CREATE TABLE scales (
     since REAL NOT NULL,
     last_request REAL,
     opinions TEXT NOT NULL DEFAULT '[]'
+)
+"""
+
+# `uid` may be of what is gone already, so nothing of the leases refers to a row of another table
+_GPUS = """
+CREATE TABLE leases (
+    id TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    uid TEXT NOT NULL,
+    part TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    machine TEXT NOT NULL,
+    gpus INTEGER NOT NULL,
+    shape TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    preemptible INTEGER NOT NULL,
+    bound_s REAL,
+    state TEXT NOT NULL,
+    asked REAL NOT NULL,
+    ready REAL,
+    granted REAL,
+    released REAL,
+    counted REAL,
+    container TEXT NOT NULL DEFAULT '',
+    follows TEXT NOT NULL DEFAULT '',
+    told INTEGER NOT NULL DEFAULT 0,
+    preempted INTEGER NOT NULL DEFAULT 0,
+    message TEXT NOT NULL DEFAULT ''
+);
+CREATE UNIQUE INDEX leases_live ON leases (kind, uid, part) WHERE state != 'Freeing';
+CREATE TABLE lease_cards (
+    card TEXT NOT NULL,
+    lease TEXT NOT NULL REFERENCES leases ON DELETE CASCADE,
+    number INTEGER NOT NULL,
+    alone INTEGER NOT NULL,
+    PRIMARY KEY (lease, card)
+);
+CREATE UNIQUE INDEX lease_cards_alone ON lease_cards (card) WHERE alone;
+CREATE TABLE gpu_cards (
+    uuid TEXT PRIMARY KEY,
+    why TEXT NOT NULL,
+    since REAL NOT NULL
+);
+CREATE TABLE gpu_faults (
+    id INTEGER PRIMARY KEY,
+    at REAL NOT NULL,
+    uuid TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    xid INTEGER,
+    gi INTEGER,
+    words TEXT NOT NULL
+);
+CREATE INDEX gpu_faults_by_card ON gpu_faults (uuid, id);
+CREATE TABLE gpu_durations (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL,
+    seconds REAL NOT NULL
+);
+CREATE INDEX gpu_durations_by_key ON gpu_durations (key, id);
+CREATE TABLE gpu_ledger (
+    hour INTEGER NOT NULL,
+    device TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    uid TEXT NOT NULL,
+    part TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    held_s REAL NOT NULL DEFAULT 0,
+    used_s REAL,
+    memory_gb_s REAL,
+    energy_j REAL,
+    measured INTEGER NOT NULL DEFAULT 1,
+    PRIMARY KEY (hour, device, kind, uid, part, owner)
 )
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,8 @@ class Resource:
     message: str
     observed: int
     status: dict[str, Any]
+    purging: bool = False
+    """While it is deleted: it goes for ever, not into the trash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,10 @@ def get(db: Connection, kind: str, name: str) -> Resource:
     """Raises NotFound."""
     if found := find(db, kind, name):
         return found
+    if db.execute("SELECT 1 FROM trash WHERE kind = ? AND name = ? AND NOT going", (kind, name)).fetchone():
+        raise NotFound(
+            f"no {kind} named {name!r}: it was deleted", hint=f"`appliance {kind} undelete {name}` brings it back"
+        )
     names = [row["name"] for row in db.execute("SELECT name FROM resources WHERE kind = ?", (kind,))]
     near = difflib.get_close_matches(name, names, n=1)
     meant = f"did you mean {near[0]!r}? " if near else ""
@@ -58,6 +64,16 @@ def get(db: Connection, kind: str, name: str) -> Resource:
 
 def find(db: Connection, kind: str, name: str) -> Resource | None:
     row = db.execute("SELECT * FROM resources WHERE kind = ? AND name = ?", (kind, name)).fetchone()
+    return _resource(row) if row else None
+
+
+def formerly(db: Connection, kind: str, name: str) -> Resource | None:
+    """The one that had this name; of several the one that was changed last."""
+    row = db.execute(
+        "SELECT resources.* FROM resources, json_each(resources.status, '$.former') AS old"
+        " WHERE kind = ? AND old.value = ? ORDER BY updated DESC LIMIT 1",
+        (kind, name),
+    ).fetchone()
     return _resource(row) if row else None
 
 
@@ -70,6 +86,12 @@ def every(db: Connection, kind: str | None = None) -> list[Resource]:
     """By kind and name."""
     where, values = ("WHERE kind = ?", (kind,)) if kind else ("", ())
     rows = db.execute(f"SELECT * FROM resources {where} ORDER BY kind, name", values)
+    return [_resource(row) for row in rows]
+
+
+def running(db: Connection, kind: str) -> list[Resource]:
+    """Those that are to run, by name."""
+    rows = db.execute("SELECT * FROM resources WHERE kind = ? AND desired = 'running' ORDER BY name", (kind,))
     return [_resource(row) for row in rows]
 
 
@@ -146,8 +168,39 @@ def set_source(db: Connection, uid: str, source: str) -> None:
     db.execute("UPDATE resources SET source = ? WHERE uid = ?", (source, uid))
 
 
-def set_deleting(db: Connection, uid: str, *, now: float) -> None:
-    db.execute("UPDATE resources SET deleting = 1, updated = ? WHERE uid = ?", (now, uid))
+def set_deleting(db: Connection, uid: str, *, now: float, purge: bool = False) -> None:
+    """`purge`: for ever, also where its kind has a trash. Asked for once, that stays."""
+    db.execute(
+        "UPDATE resources SET deleting = max(deleting, ?), updated = ? WHERE uid = ?", (2 if purge else 1, now, uid)
+    )
+
+
+def rename(db: Connection, uid: str, name: str, spec: Json, *, status: Json, source: str, now: float) -> None:
+    """Another name is another generation; all that is kept under the uid stays its own. The name must be free."""
+    db.execute(
+        "UPDATE resources SET name = ?, spec = ?, status = ?, source = ?, generation = generation + 1, updated = ?"
+        " WHERE uid = ?",
+        (name, json.dumps(spec), json.dumps(status), source, now, uid),
+    )
+    db.execute(
+        "INSERT INTO revisions SELECT uid, generation, spec, ?, ? FROM resources WHERE uid = ?", (source, now, uid)
+    )
+
+
+def bring_back(db: Connection, row: Resource, past: Iterable[Revision], *, now: float) -> None:
+    """A resource whose row has gone, with its uid, generation and revisions. The name must be free."""
+    db.execute(
+        "INSERT INTO resources (uid, kind, name, generation, spec, source, desired, created, updated, phase, message,"
+        " observed, status) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(row.uid, row.kind, row.name, row.generation, json.dumps(row.spec), row.source, row.desired),
+            *(row.created, now, row.phase, row.message, row.observed, json.dumps(row.status)),
+        ),
+    )
+    db.executemany(
+        "INSERT INTO revisions VALUES (?, ?, ?, ?, ?)",
+        [(row.uid, one.generation, json.dumps(one.spec), one.source, one.created) for one in past],
+    )
 
 
 def set_status(
@@ -200,4 +253,5 @@ def _resource(row: Row) -> Resource:
         message=row["message"],
         observed=row["observed"],
         status=json.loads(row["status"]),
+        purging=row["deleting"] == 2,
     )

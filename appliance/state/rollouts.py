@@ -120,6 +120,21 @@ def remove(db: Connection, uid: str, generation: int) -> None:
     db.execute("DELETE FROM rollouts WHERE uid = ? AND generation = ?", (uid, generation))
 
 
+def mark_stopped(db: Connection, uid: str, container: str, at: float | None) -> bool:
+    """The replica in this container, an id, is about to be stopped from outside; None takes that back. True: it is one.
+
+    It stands in the deployment's status, beside what is shown of the replica.
+    """
+    row = db.execute("SELECT status FROM resources WHERE uid = ?", (uid,)).fetchone()
+    document = json.loads(row["status"]) if row else {}
+    found = [one for one in document.get("replicas", ()) if one.get("container") == container]
+    for one in found:
+        one["stopped"] = at
+    if found:
+        db.execute("UPDATE resources SET status = ? WHERE uid = ?", (json.dumps(document), uid))
+    return bool(found)
+
+
 def rest(db: Connection, uid: str, generation: int) -> None:
     """Nothing of it has to run: its time begins anew when it has to again."""
     db.execute("UPDATE rollouts SET began = NULL WHERE uid = ? AND generation = ?", (uid, generation))

@@ -86,6 +86,17 @@ def of_workspace(db: Connection, uid: str) -> list[Snapshot]:
     return [_snapshot(row) for row in rows]
 
 
+def newest(db: Connection, uid: str) -> Snapshot | None:
+    row = db.execute("SELECT * FROM snapshots WHERE uid = ? ORDER BY rowid DESC LIMIT 1", (uid,)).fetchone()
+    return _snapshot(row) if row else None
+
+
+def count(db: Connection, uid: str) -> int:
+    """How many moments a workspace has."""
+    (found,) = db.execute("SELECT count(*) FROM snapshots WHERE uid = ?", (uid,)).fetchone()
+    return int(found)
+
+
 def every(db: Connection) -> list[Snapshot]:
     """Of all workspaces, oldest first."""
     return [_snapshot(row) for row in db.execute("SELECT * FROM snapshots ORDER BY rowid")]

@@ -28,6 +28,12 @@ LOW_SHARE = 0.1
 RESERVE_SHARE = 0.05
 NEARLY_FULL = 0.03
 """Share of free space below which it is said early, however much that is."""
+MOMENTS_SHARE = 0.05
+MOMENTS_MOST = 50_000_000_000
+"""Bytes; where less than this, or that share, is free no moment is taken that nobody asked for. A moment keeps what is
+written over, so a training that overwrites a large file again and again must not fill its own disk by its past."""
+MOMENTS_LEAST = 2
+"""Of the mark: such moments end well before new work does."""
 AGAIN = 1.25
 """Of the mark: so much must be free until new work begins again."""
 CRITICAL = 1 / 8
@@ -72,6 +78,12 @@ def low_mark(total: int, low: int) -> int:
     return min(low, int(total * LOW_SHARE))
 
 
+def moments_mark(total: int, low: int) -> int:
+    """Bytes that must be free for moments that nobody asked for; 0 where `low` is, so nothing is watched."""
+    mark = low_mark(total, low)
+    return max(MOMENTS_LEAST * mark, min(MOMENTS_MOST, int(total * MOMENTS_SHARE))) if mark else 0
+
+
 def is_low(place: Place, low: int, *, before: bool) -> bool:
     """`before`: it was low when last looked at."""
     mark = low_mark(place.total, low)
@@ -92,12 +104,17 @@ class Room:
         """Bytes that the store has set aside; below 0: it has not been asked yet."""
         self._why: dict[str, str] = {}
         """Place -> why nothing begins."""
+        self._no_moments = ""
         self.outlook: Outlook | None = None
         """What was seen last."""
 
     def why(self) -> str:
         """Why no new work may begin, with the next step; empty: it may. The same words as long as it is so."""
         return next(iter(self._why.values()), "")
+
+    def no_moments(self) -> str:
+        """Why no moment is taken that nobody has asked for; empty: it may be."""
+        return self._no_moments or self.why()
 
     def demand(self, what: str) -> None:
         """For work that a person asks for and waits for. Raises NoSpace where it may not begin."""
@@ -113,12 +130,16 @@ class Room:
         low = tuple(place for place in places if is_low(place, self._low, before=place.name in self._why))
         self._why = {place.name: self._why.get(place.name) or self._words(place) for place in low}
         near = any(place.free < 2 * low_mark(place.total, self._low) for place in places)
+        # the volumes come first; a full home beside them is not filled by moments
+        tight = [place for place in places[:1] if place.free < moments_mark(place.total, self._low)]
+        self._no_moments = "; ".join(self._sparing(place) for place in tight)
         full = [place for place in places if place.free < NEARLY_FULL * place.total and place not in low]
         said = [
             detail,
             *(f"{words(place.free)} of {words(place.total)} free for {place.name}" for place in places),
         ]
         said += [f"LOW at {place.where}: {self._until(place)}" for place in low]
+        said += [self._no_moments] if tight else []
         said += [f"nearly full: free some space at {place.where}" for place in full]
         if reserved < reserve and not self._file.unfit:
             said.append(f"only {words(reserved)} of the reserve of {words(reserve)} are set aside")
@@ -135,6 +156,10 @@ class Room:
             f"waits for disk space: less than {mark} are free for {place.name} at {place.where}; {self._until(place)};"
             " what is kept of failed runs goes meanwhile, the oldest first"
         )
+
+    def _sparing(self, place: Place) -> str:
+        mark = words(moments_mark(place.total, self._low))
+        return f"notebooks get no snapshots by themselves while less than {mark} are free for {place.name}"
 
     def _until(self, place: Place) -> str:
         again = words(int(low_mark(place.total, self._low) * AGAIN))

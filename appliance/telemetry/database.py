@@ -13,7 +13,8 @@ from appliance.errors import TelemetryError
 
 LINES, SOURCES, CURSORS = "store.log_lines", "store.sources", "store.cursors"
 REQUESTS, FAILURES = "store.requests", "store.failed_requests"
-TABLES = {LINES: False, SOURCES: False, CURSORS: True, REQUESTS: False, FAILURES: False}
+GPU_SAMPLES = "store.gpu_samples"
+TABLES = {LINES: False, SOURCES: False, CURSORS: True, REQUESTS: False, FAILURES: False, GPU_SAMPLES: False}
 """Every table that is appended to -> whether only the newest row of each first column counts.
 
 There is no index and no key: an upsert costs four times an append. What is out of date is pruned now and then.
@@ -66,6 +67,14 @@ CREATE VIEW requests AS
     FROM store.requests;
 CREATE VIEW failed_requests AS SELECT * FROM store.failed_requests
 """,
+    """
+CREATE TABLE store.gpu_samples (
+    ts TIMESTAMP NOT NULL, device VARCHAR NOT NULL, samples UINTEGER NOT NULL, busy DOUBLE, busy_most DOUBLE,
+    memory UBIGINT, power_w DOUBLE, temperature DOUBLE, sm_mhz DOUBLE, energy_j DOUBLE, throttled VARCHAR NOT NULL,
+    lost BOOLEAN NOT NULL
+);
+CREATE VIEW gpu_samples AS SELECT * FROM store.gpu_samples
+""",
 )
 """Each leads from the version before it. Tables live in the schema `store`; `main` holds what SQL users see:
 
@@ -75,6 +84,10 @@ requests(ts: a second, kind, name, target: a replica's short container id, reque
     held_ms, wait_ms until an answer began, total_ms until it was whole; received, sent: bytes). Sum over seconds:
     there may be more than one row of each.
 failed_requests(ts, kind, name, target, status, cut, held_ms, wait_ms, total_ms): single ones, not all
+gpu_samples(ts: ten seconds from it on, device: UUID, samples: looks in that time, busy: mean percent of the time in
+    which a kernel ran, busy_most, memory: bytes at the most, power_w: mean, temperature: the highest, in Celsius,
+    sm_mhz: mean, energy_j: the card's counter at the end, throttled: thermal, power, hardware or empty, lost). NULL:
+    the driver does not tell.
 
 Times are TIMESTAMP, not TIMESTAMP WITH TIME ZONE: the session is in UTC, so both compare alike, and a Python client
 needs no further package to read them.
@@ -131,6 +144,7 @@ def _connect(file: Path, memory_mb: int) -> duckdb.DuckDBPyConnection:
         connection.execute(f"SELECT count(*), max(id) FROM {SOURCES}").fetchall()
         connection.execute(f"SELECT count(*), max(position) FROM {CURSORS}").fetchall()
         connection.execute(f"SELECT count(*), max(ts) FROM {REQUESTS}").fetchall()
+        connection.execute(f"SELECT count(*), max(ts) FROM {GPU_SAMPLES}").fetchall()
     except BaseException:
         connection.close()
         raise

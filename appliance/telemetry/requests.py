@@ -185,9 +185,17 @@ def read_traffic(
     )
 
 
-def bucket(milliseconds: float) -> int:
+def bucket(milliseconds: int) -> int:
     """Bucket 0 holds up to 1 ms, bucket n up to 2^(n/PER_OCTAVE) ms."""
+    return _SHORT[milliseconds] if milliseconds < len(_SHORT) else _bucket(milliseconds)
+
+
+def _bucket(milliseconds: int) -> int:
     return 0 if milliseconds <= 1 else min(BUCKETS - 1, math.ceil(PER_OCTAVE * math.log2(milliseconds)))
+
+
+_SHORT = tuple(map(_bucket, range(1024)))
+"""Of the latencies that most requests have."""
 
 
 def quantile(histogram: Mapping[int, int], part: float) -> float | None:

@@ -20,7 +20,7 @@ from typing import Any
 import duckdb
 
 from appliance.errors import TelemetryError
-from appliance.telemetry.database import CURSORS, FAILURES, LINES, REQUESTS, SOURCES, TABLES, open_database
+from appliance.telemetry.database import CURSORS, FAILURES, GPU_SAMPLES, LINES, REQUESTS, SOURCES, TABLES, open_database
 from appliance.telemetry.types import LogSource
 
 log = logging.getLogger(__name__)
@@ -32,8 +32,8 @@ FLUSH_ROWS = 10_000
 APPEND_ROWS = 1000
 """Rows that are handed over in one call: it holds Python's lock, and the event loop must not wait for long."""
 PRUNE_ROWS = 20_000
-"""Cursors, or seconds of requests, that are written between two prunings."""
-KEEP_REQUESTS_DAYS = 15
+"""Cursors, or rows of what was counted, that are written between two prunings."""
+KEEP_COUNTS_DAYS = 15
 """Two weeks are asked for at most."""
 FULL_BYTES = 8 * 1024 * 1024
 """Text that may wait to be written; beyond it readers must pause."""
@@ -89,7 +89,7 @@ class Store:
         self._last_commit = 0.0
         self._superseded = PRUNE_ROWS
         self._counted = PRUNE_ROWS
-        """Rows about requests since old ones were last removed."""
+        """Rows about requests and GPUs since old ones were last removed."""
         self._readers: set[duckdb.DuckDBPyConnection] = set()
         self._files = threading.Lock()
         """Held while the files of the database change, and while they are copied."""
@@ -244,9 +244,9 @@ class Store:
             appender.flush()
         if self._superseded >= PRUNE_ROWS:
             self._prune(connection)
-        self._counted += sum(len(batch.rows.get(REQUESTS, ())) for batch in batches)
+        self._counted += sum(len(batch.rows.get(table, ())) for batch in batches for table in (REQUESTS, GPU_SAMPLES))
         if self._counted >= PRUNE_ROWS:
-            self._prune_requests(connection)
+            self._prune_counts(connection)
         connection.commit()
 
     def _prune(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -257,11 +257,12 @@ class Store:
         )
         self._superseded = 0
 
-    def _prune_requests(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def _prune_counts(self, connection: duckdb.DuckDBPyConnection) -> None:
         """What is old by the clock and beside the newest: one of the two may be in a wrong year."""
-        newest = f"(SELECT least(max(ts), make_timestamp({time.time_ns() // 1000})) FROM {REQUESTS})"
-        for table in (REQUESTS, FAILURES):
-            connection.execute(f"DELETE FROM {table} WHERE ts < {newest} - INTERVAL {KEEP_REQUESTS_DAYS} DAY")
+        for newest_of, tables in ((REQUESTS, (REQUESTS, FAILURES)), (GPU_SAMPLES, (GPU_SAMPLES,))):
+            newest = f"(SELECT least(max(ts), make_timestamp({time.time_ns() // 1000})) FROM {newest_of})"
+            for table in tables:
+                connection.execute(f"DELETE FROM {table} WHERE ts < {newest} - INTERVAL {KEEP_COUNTS_DAYS} DAY")
         self._counted = 0
 
     def _appender(self, connection: duckdb.DuckDBPyConnection, table: str) -> duckdb.Appender:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +20,14 @@ import duckdb
 from anyio import to_thread
 
 from appliance.errors import TelemetryError
+from appliance.gpu.types import Inventory
 from appliance.router.requests import Request
 from appliance.telemetry.database import LINES
+from appliance.telemetry.gpu_samples import Samples
 from appliance.telemetry.query import matches, read_lines, run_sql, source_key
 from appliance.telemetry.reader import Reader
 from appliance.telemetry.requests import Tally, Traffic, read_traffic
-from appliance.telemetry.store import Batch, Store
+from appliance.telemetry.store import Batch, Row, Store
 from appliance.telemetry.types import LogLine, LogQuery, LogSource
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,7 @@ FOLLOW_LINES = 2000
 """Lines of one batch of `follow`."""
 MOST_WARNINGS = 50
 ROW_BYTES = 500
-"""Of a row that counts requests, about."""
+"""Of a row that counts requests or samples of a GPU, about."""
 COUNT_S = 1.0
 """So long requests are counted together before they are stored."""
 
@@ -53,7 +55,7 @@ class _Subscriber:
 
 
 class Telemetry:
-    """Container logs and counted requests, in DuckDB.
+    """Container logs, counted requests and samples of GPUs, in DuckDB.
 
     `redact` gives the secrets; it is called on the event loop, at start and attach.
     """
@@ -78,6 +80,7 @@ class Telemetry:
         """The newest committed sequence number."""
         self._stopped = False
         self._tally = Tally()
+        self._samples = Samples()
         self._counting: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
@@ -97,6 +100,7 @@ class Telemetry:
             return
         self._stopped = True
         self._store_counts()
+        self._submit(self._samples.take())
         await to_thread.run_sync(self._reader.stop)
         await to_thread.run_sync(self._store.stop)
         for subscriber in self._subscribers:
@@ -177,6 +181,11 @@ class Telemetry:
         if self._counting is None:
             self._counting = self._loop.call_later(COUNT_S, self._store_counts)
 
+    def sampled(self, inventory: Inventory) -> None:
+        """A look at the GPUs. Stored when its ten seconds are over; lost where the daemon is killed before."""
+        if not self._stopped and self._loop is not None:
+            self._submit(self._samples.add(inventory))
+
     async def traffic(self, prefix: str, *, since: float, until: float, steps: int = 60) -> Traffic:
         """What has come to this route of the front door, such as `/deployments/web`, between two unix times."""
         return await self._read(
@@ -214,11 +223,13 @@ class Telemetry:
         if self._counting is not None:
             self._counting.cancel()
             self._counting = None
-        rows = self._tally.take()
+        self._submit(self._tally.take())
+
+    def _submit(self, rows: Mapping[str, Sequence[Row]]) -> None:
         if not rows:
             return
         if self._store.full:
-            self._warn("the log and metric database is not written fast enough: some requests were not counted")
+            self._warn("the log and metric database is not written fast enough: some of what was counted is left out")
             return
         self._store.submit(Batch(rows, size=ROW_BYTES * sum(map(len, rows.values()))))
 

@@ -37,7 +37,7 @@ class Registries:
         self._clock = clock
 
     def set(self, name: str, *, url: str, username: str, password: str) -> list[str]:
-        """Another one of this name is replaced. The answer is the uids of the deployments whose image waits for it."""
+        """Another one of this name is replaced. The answer is the uids of what waits for its image with it."""
         if not NAME.fullmatch(name):
             raise UsageError(f"not a registry's name: {name!r}", hint=f"use {NAME_RULE}")
         place(url)
@@ -106,7 +106,11 @@ def place(url: str) -> tuple[str, str]:
 
 
 def _waiting(db: Connection, name: str) -> Iterator[str]:
-    """Deployments that name it and do not know their image yet."""
+    """Deployments and notebooks that name it and do not know their image yet."""
+    for found in resources.every(db, "notebook"):
+        wanted = found.desired == "running" and not found.deleting and not found.status.get("container")
+        if wanted and found.spec.get("containerRegistry") == name:
+            yield found.uid
     for found in resources.every(db, "deployment"):
         if found.spec.get("containerRegistry") == name and not found.deleting:
             row = rollouts.find(db, found.uid, found.generation)

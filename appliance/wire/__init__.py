@@ -35,12 +35,29 @@ from appliance.wire.deployments import (
     TrafficStep,
 )
 from appliance.wire.diff import CellChange, DiffEnd, FileChange, FileDiff, Hunk
+from appliance.wire.executions import Execution, ExecutionRequest
+from appliance.wire.gpus import (
+    DrainRequest,
+    Gpu,
+    GpuCard,
+    GpuHolder,
+    GpuLease,
+    GpuLedger,
+    GpuProcess,
+    Gpus,
+    GpuUse,
+    ResumeRequest,
+)
 from appliance.wire.lineage import Lineage, ModelLineage, VersionReader
+from appliance.wire.machines import Machine
 from appliance.wire.models import Model, ModelRequest
 from appliance.wire.notebooks import (
     Access,
     Entries,
     Entry,
+    FileMoment,
+    FileMoments,
+    FileState,
     ForkRequest,
     HoldRequest,
     PruneRequest,
@@ -58,6 +75,7 @@ from appliance.wire.runs import DeletedRun, HookAnswer, Job, JobNotebook, JobNot
 from appliance.wire.secrets import Secret, SecretRequest
 from appliance.wire.space import DiskPlace, Space, SpaceGrowth, SpaceHolder, SpaceOwner, SpaceProgress
 from appliance.wire.status import Brief, Part, Status
+from appliance.wire.trash import Changed, Deleted, Deletion, RenameRequest, SetRequest, UndeleteRequest
 
 __all__ = [
     "Access",
@@ -69,21 +87,38 @@ __all__ = [
     "Brief",
     "CellChange",
     "Change",
+    "Changed",
     "CommitRequest",
+    "Deleted",
     "DeletedRun",
+    "Deletion",
     "DiffEnd",
     "DiskPlace",
+    "DrainRequest",
     "Entries",
     "Entry",
     "Event",
     "ExecEnd",
     "ExecOutput",
     "ExecRequest",
+    "Execution",
+    "ExecutionRequest",
     "FileChange",
     "FileDiff",
+    "FileMoment",
+    "FileMoments",
+    "FileState",
     "ForgetRequest",
     "Forgotten",
     "ForkRequest",
+    "Gpu",
+    "GpuCard",
+    "GpuHolder",
+    "GpuLease",
+    "GpuLedger",
+    "GpuProcess",
+    "GpuUse",
+    "Gpus",
     "HoldRequest",
     "HookAnswer",
     "Hunk",
@@ -93,6 +128,7 @@ __all__ = [
     "JobNotebookRequest",
     "Lineage",
     "LogLine",
+    "Machine",
     "Missing",
     "Model",
     "ModelLineage",
@@ -107,8 +143,10 @@ __all__ = [
     "Pruning",
     "Registry",
     "RegistryRequest",
+    "RenameRequest",
     "ReplicaTraffic",
     "RestoreRequest",
+    "ResumeRequest",
     "Revision",
     "RevisionDiff",
     "RevisionRequest",
@@ -120,6 +158,7 @@ __all__ = [
     "ScaleRequest",
     "Secret",
     "SecretRequest",
+    "SetRequest",
     "Snapshot",
     "SnapshotRequest",
     "Space",
@@ -134,6 +173,7 @@ __all__ = [
     "TagRequest",
     "Traffic",
     "TrafficStep",
+    "UndeleteRequest",
     "Verdict",
     "Version",
     "VersionReader",

@@ -1,8 +1,10 @@
 """A deployment's revisions, its traffic, and commands in its replicas.
 
 Beside what its controller writes, `Item.status` of a deployment has `rollout` (Rollout), `scale` (Scale or null),
-`asleep` (bool) and `held` (requests that wait now, or null); each of its `replicas` has `in_flight` (or null).
-Of one alone `missing` too: what its spec names and is not there, a sentence each with the next step.
+`asleep` (bool) and `held` (requests that wait now, or null); each of its `replicas` has `in_flight` (or null) and
+`leaving_s`: the seconds that one whose `state` is `leaving` has at most for what it has under way; of others null.
+Of one alone `missing` too: what its spec names and is not there, a sentence each with the next step; and `models`:
+which ones it serves, and whether newer ones are registered.
 """
 
 from __future__ import annotations
@@ -61,6 +63,8 @@ class Rollout(TypedDict):
     """Of the phase: when it was declared, could first start replicas, was ready or ended."""
     serving: int | None
     """The generation that takes traffic; None: none does."""
+    undo_s: NotRequired[float | None]
+    """Seconds until it is given up and the one before it goes on, unless it is ready by then; None: it is not."""
 
 
 class Scale(TypedDict):

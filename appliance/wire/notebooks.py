@@ -13,6 +13,8 @@ class Access(TypedDict):
     url: str
     base_url: str
     token: str
+    history_url: str
+    """The page of its history; carries the token where no server sees it."""
 
 
 class Entry(TypedDict):
@@ -46,6 +48,36 @@ class Snapshot(TypedDict):
     """Written since the moment before; None where the store cannot tell."""
     held: list[str]
     """Who or what holds it, in words; such a moment is never pruned."""
+    warnings: NotRequired[list[str]]
+    """Of the answer to a restore: what else is to be known of it."""
+
+
+class FileState(TypedDict):
+    kind: Literal["file", "directory", "link", "other"]
+    size: int
+    modified: float
+
+
+class FileMoment(TypedDict):
+    """One path at one moment."""
+
+    snapshot: str
+    """Its id."""
+    state: FileState | None
+    """None: it was not there."""
+    changed: bool
+    """It was another, or not there, at the moment before."""
+
+
+class FileMoments(TypedDict):
+    """The timeline of one path, newest first."""
+
+    items: list[FileMoment]
+    now: FileState | None
+    now_changed: bool
+    """It is another now than at the newest moment."""
+    whole: bool
+    """False: there are older moments that were not looked at."""
 
 
 class Verdict(TypedDict):

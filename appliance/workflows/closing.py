@@ -53,6 +53,7 @@ class Closing:
             for job in runs.jobs(db, run.id):
                 if job.phase not in FINAL_PHASES:
                     runs.move_job(db, run.id, job.name, job.phase, "Error", message=message, finished=now)
+                    self._ending.leases.release(run, job.name)
         for container in await self._rooms.engine.list(kind="run", uid=run.id):
             await self._rooms.engine.remove(container.id)
         await self._close(run, Finish("Error", message))

@@ -9,7 +9,7 @@ but those that `keeping` names; what it committed to datasets stays.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from appliance.datasets.datasets import Datasets
 from appliance.datasets.models import Models
@@ -19,6 +19,8 @@ from appliance.engine.labels import Owner, owner_of
 from appliance.engine.types import Container
 from appliance.errors import ApplianceError, NotFound, UsageError
 from appliance.reconcile import Again
+from appliance.scheduler.leasing import Leases, NoGpus
+from appliance.scheduler.types import Who
 from appliance.settings import Settings
 from appliance.spec.load import parse
 from appliance.spec.models import Workflow
@@ -34,6 +36,7 @@ from appliance.workflows import plan
 from appliance.workflows.board import ACTIVE_PHASES
 from appliance.workflows.closing import Closing
 from appliance.workflows.deciding import Decisions
+from appliance.workflows.gpu_news import GpuNews
 from appliance.workflows.interrupted import Interruptions
 from appliance.workflows.jobs import JobWorker, Worked
 from appliance.workflows.kept import forgetting, keeping
@@ -46,8 +49,12 @@ log = logging.getLogger(__name__)
 
 RECHECK_S = 15.0
 """Seconds between two looks at a job that runs, should an event of the engine be missed."""
+QUEUES_S = 60.0
+"""Seconds between two looks at a job that waits for a GPU, should a word of the scheduler be missed."""
 HOSTED_S = 1.0
 """Seconds between two looks at what the daemon does itself for a job, such as a deployment that becomes ready."""
+
+_LOOKS: Mapping[Worked | None, float] = {"waits": HOSTED_S, "queues": QUEUES_S}
 
 
 class RunController:
@@ -71,8 +78,9 @@ class RunController:
         hint: Callable[[str, str], None],
         no_room: Callable[[], str] = plenty,
         booted: float = 0.0,
+        leases: Leases | None = None,
     ) -> None:
-        """`booted`: when the machine began to run, unix time; 0: not known."""
+        """`booted`: when the machine began to run, unix time; 0: not known. `leases`: who gives jobs their GPUs."""
         self._rooms = Rooms(
             db=db,
             engine=engine,
@@ -88,11 +96,14 @@ class RunController:
             clock=clock,
             no_room=no_room,
             hint=hint,
+            leases=leases or NoGpus(),
         )
         self._hint = hint
         self._interruptions = Interruptions(booted, settings.stop_grace_s)
         self._worker = JobWorker(self._rooms, self._changed, self._interruptions)
-        self._slots = Slots(self._rooms, self._look_at)
+        self._leases = self._worker.leases
+        self._slots = Slots(self._rooms, self._look_at, self._leases.count_waiting)
+        self.gpu_news = GpuNews(self._rooms, self._workflow, self._look_at)
         self._decisions = Decisions(self._rooms)
         self._closing = Closing(self._rooms, self._worker.ending, self._ended)
         self._troubles = Troubles(self._rooms)
@@ -111,6 +122,10 @@ class RunController:
         name = f"{owner.uid}/{owner.part}"
         if action == "die" or (action == "destroy" and owner.part in runs.active_names(self._rooms.db.read, owner.uid)):
             self._hint(self.kind, name)
+
+    def lease_changed(self, who: Who) -> None:
+        """The answer to its request is another than before."""
+        self._hint(self.kind, f"{who.uid}/{who.part}")
 
     def engine_lost(self, at: float) -> None:
         """The engine does not answer: what ends until it does may have ended with it."""
@@ -198,7 +213,7 @@ class RunController:
             self._busy.discard((run_id, name))
             if acted in ("acted", None):
                 self._changed(run_id)
-        return self._next_look(run_id, name, workflow, HOSTED_S if acted == "waits" else RECHECK_S)
+        return self._next_look(run_id, name, workflow, _LOOKS.get(acted, RECHECK_S))
 
     def _next_look(self, run_id: str, name: str, workflow: Workflow, within_s: float) -> Again | None:
         job = runs.job(self._rooms.db.read, run_id, name)
@@ -232,7 +247,8 @@ class RunController:
         waits = decided.waiting > 0 and not hold
         if waits:
             self._slots.queue(run)
-        self._decisions.write(run, board, decided, hold=hold, trouble=self._troubles.of(run_id), now=now)
+        trouble = self._troubles.of(run_id) or self._leases.words_of(run_id, board.active)
+        self._decisions.write(run, board, decided, hold=hold, trouble=trouble, now=now)
         if not waits:
             self._slots.leave_queue(run_id)
         for action in decided.actions:
@@ -252,7 +268,7 @@ class RunController:
 
     def _forget(self, run_id: str) -> None:
         self._workflows.pop(run_id, None)
-        for part in (self._slots, self._decisions, self._closing, self._troubles):
+        for part in (self._slots, self._decisions, self._closing, self._troubles, self._leases):
             part.forget(run_id)
 
     def _look_at(self, key: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from appliance.engine.labels import owner_of
 from appliance.engine.types import Container
-from appliance.errors import Conflict, StorageError
+from appliance.errors import Conflict, GpuRefused, StorageError
 from appliance.spec.models import Workflow
 from appliance.state import runs
 from appliance.state.events import Level
@@ -20,20 +20,26 @@ from appliance.state.runs import Job, Run
 from appliance.telemetry.draining import Draining
 from appliance.workflows import collecting, plan
 from appliance.workflows.board import FAILED_PHASES
+from appliance.workflows.interrupted import MOST_UNCOUNTED
 from appliance.workflows.kept import capsule, reuse
-from appliance.workflows.outcome import Outcome
+from appliance.workflows.leasing import JobLeases
+from appliance.workflows.outcome import Outcome, with_gpu
 from appliance.workflows.rooms import Rooms
-from appliance.workflows.telling import tell
+from appliance.workflows.telling import tell, words
 
 DRAIN_S = 60.0
+PUT_OFF_S = 30.0
+"""Until a machine that could not give a GPU is asked again; doubled each time, up to MOST_PUT_OFF_S."""
+MOST_PUT_OFF_S = 600.0
 
 
 class Ending:
     """`changed` is told the id of a run as soon as one of its jobs has ended, before that job is cleaned up."""
 
-    def __init__(self, rooms: Rooms, changed: Callable[[str], None]) -> None:
+    def __init__(self, rooms: Rooms, changed: Callable[[str], None], leases: JobLeases) -> None:
         self._rooms = rooms
         self._changed = changed
+        self.leases = leases
         self._unclean: set[tuple[str, str]] = set()
         """Jobs that are over and that this process has not cleaned up yet."""
         self._draining = Draining(rooms.telemetry)
@@ -56,7 +62,10 @@ class Ending:
         now = self._rooms.clock()
         again = None
         declared = workflow.jobs[job.name]
+        outcome = with_gpu(outcome, job.fault, job.lost)
         if outcome.phase in FAILED_PHASES:
+            if job.lost and declared.retry.limit and job.interrupted < MOST_UNCOUNTED:
+                outcome = replace(outcome, counts=False)
             if outcome.counts and self._rooms.no_room():
                 outcome = replace(outcome, message=_with_low_space(outcome.message))
             again = plan.retry_at(run, workflow, job, now=now, counts=outcome.counts)
@@ -70,6 +79,22 @@ class Ending:
             self._try_again(run, workflow, job, container, outcome, at=again, now=now)
         else:
             self._write(run, job, container, outcome, outputs or {}, commit_id, now=now)
+        self._changed(run.id)
+        await self.clean(run, job.name, container)
+
+    async def put_off(
+        self, run: Run, workflow: Workflow, job: Job, container: Container | None, error: GpuRefused
+    ) -> None:
+        """It has not run, and this machine cannot give it its GPUs now: others have them, and it asks again later."""
+        await collecting.abandon(self._rooms, run, job.name, workflow.jobs[job.name])
+        pause = min(MOST_PUT_OFF_S, PUT_OFF_S * 2.0 ** min(job.interrupted, 8))
+        message = f"waits: it cannot be given its GPU: {words(error)}"
+        with self._rooms.db.write() as db:
+            at = self._rooms.clock() + pause
+            if runs.try_again(db, run.id, job.name, job.phase, at=at, message=message, counts=False):
+                self.leases.release(run, job.name)
+                said = f"{job.name}: {words(error)}; asked again in {pause:g} s"
+                tell(self._rooms, run, "GpuRefused", said, level="warning")
         self._changed(run.id)
         await self.clean(run, job.name, container)
 
@@ -131,6 +156,7 @@ class Ending:
             message = f"{outcome.message}; attempt {job.tries} of {most} begins again"
         with self._rooms.db.write() as db:
             if runs.try_again(db, run.id, job.name, job.phase, at=at, message=message, counts=outcome.counts):
+                self.leases.release(run, job.name)
                 self._tell_start(run, job, container)
                 tell(self._rooms, run, "JobRetried", f"{job.name}: {message}", level="warning")
 
@@ -160,6 +186,7 @@ class Ending:
             )
             if not moved:
                 return
+            self.leases.release(run, job.name)
             self._tell_start(run, job, container)
             if outcome.succeeded:
                 reuse.remember(db, run, job, now=now)

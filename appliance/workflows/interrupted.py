@@ -1,31 +1,15 @@
-"""Jobs whose program did not end by itself: the appliance, the engine or the machine was stopped under it. Pure.
-
-What `appliance stop --all` stops, it marks in the job's row before, so that is certain for as long as the stop of a
-container takes. That command may itself be killed before it comes to it, and the program goes on: a later end is its
-own. A restart is told from when the container began and ended: one that has begun before the machine did has not
-outlived that, and one that was killed while the engine did not answer was killed with it. Beyond a stop's own time only
-an end by a signal counts, so that a program that failed in those seconds is not excused; what the kernel killed for
-want of memory is not either.
-"""
+"""Jobs whose program did not end by itself, and whether that burns one of their attempts. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from appliance.engine.interrupted import BY_MACHINE, Outages
 from appliance.engine.types import Container
 from appliance.state.runs import Job
 
-BY_STOP = "interrupted: the appliance was stopped while it ran"
-BY_MACHINE = "interrupted: the machine or the engine was restarted while it ran"
 MOST_UNCOUNTED = 3
 """Restarts of the machine that burn no attempt of a job: one that brings it down each time must come to an end."""
-KILLED_CODES = frozenset({137, 143, 255})
-"""SIGKILL, SIGTERM, and what the engine writes where it does not know."""
-BEFORE_S = 5.0
-"""So long before the engine was missed it may have begun to stop its containers."""
-MOST_ABSENCES = 32
-SLOW_STOP_S = 20.0
-"""Beyond its grace, a stop on a busy machine may take so long until the container has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,40 +25,20 @@ class Interruptions:
     """`booted`: when the machine began to run, unix time; 0: not known. `grace_s`: of a stop, before the kill."""
 
     def __init__(self, booted: float, grace_s: float) -> None:
-        self._booted = booted
-        self._stop_s = grace_s + SLOW_STOP_S
-        self._absences: list[tuple[float, float]] = []
-        """From when until when the engine did not answer, the last ones."""
+        self._outages = Outages(booted, grace_s)
 
     def lost(self, at: float) -> None:
         """The engine does not answer."""
-        if not self._absences or self._absences[-1][1] != float("inf"):
-            self._absences = [*self._absences[1 - MOST_ABSENCES :], (at, float("inf"))]
+        self._outages.lost(at)
 
     def back(self, at: float) -> None:
         """It answers again; whatever it stopped has ended before."""
-        if self._absences and self._absences[-1][1] == float("inf"):
-            self._absences[-1] = (self._absences[-1][0], at)
+        self._outages.back(at)
 
     def of(self, job: Job, container: Container) -> Interruption | None:
         """Of a container that has ended. None: it ended by itself, or nobody knows better."""
-        finished = container.finished
-        if container.oom_killed or finished is None:
+        found = self._outages.of(container, job.stopped)
+        if found is None:
             return None
-        killed = container.exit_code in KILLED_CODES
-        if job.stopped is not None and job.stopped <= finished and (killed or finished <= job.stopped + self._stop_s):
-            return Interruption(BY_STOP, job.stopped)
-        if not killed or container.started is None:
-            return None
-        counts = job.interrupted >= MOST_UNCOUNTED
-        if container.started < self._booted:  # told after the boot, the end is the engine's guess
-            return Interruption(BY_MACHINE, finished if finished < self._booted else container.started, counts)
-        if any(lost - BEFORE_S <= finished <= back for lost, back in self._absences):
-            return Interruption(BY_MACHINE, finished, counts)
-        return None
-
-
-def boot_time(stat: str) -> float:
-    """Of the text of /proc/stat."""
-    found = [line.split()[1] for line in stat.splitlines() if line.startswith("btime ")]
-    return float(found[0]) if found else 0.0
+        counts = found.message == BY_MACHINE and job.interrupted >= MOST_UNCOUNTED
+        return Interruption(found.message, found.at, counts)

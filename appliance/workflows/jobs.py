@@ -7,11 +7,13 @@ between any two. A container is started at most once: that it is about to be is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from appliance.engine.labels import owner_of
 from appliance.engine.types import Container
-from appliance.errors import Conflict, EngineError, NotFound, StorageError, UsageError
+from appliance.errors import Conflict, EngineError, GpuRefused, NotFound, StorageError, UsageError
+from appliance.scheduler.leasing import LEASE
 from appliance.spec.models import Workflow
 from appliance.state import runs
 from appliance.state.runs import FINAL_PHASES, Job, Run
@@ -20,6 +22,7 @@ from appliance.workflows import collecting, plan, preparing
 from appliance.workflows.ending import Ending
 from appliance.workflows.interrupted import Interruptions
 from appliance.workflows.kept import reuse
+from appliance.workflows.leasing import JobLeases
 from appliance.workflows.outcome import UNSTARTED_CODES, Outcome, outcome_of, unstartable
 from appliance.workflows.plan import Step, Stop
 from appliance.workflows.refusals import REFUSALS, refused
@@ -31,8 +34,9 @@ MOST_STEPS = 12
 """Acts in one go; a job that needs more is not getting on."""
 STORE_TRIES = 10
 
-Worked = Literal["idle", "acted", "waits"]
-"""What came of a look at a job: it needed nothing, something was done, or the daemon's own work on it goes on."""
+Worked = Literal["idle", "acted", "waits", "queues"]
+"""What came of a look at a job: it needed nothing, something was done, the daemon's own work on it goes on, or it waits
+for a GPU as before."""
 
 
 class JobWorker:
@@ -40,13 +44,14 @@ class JobWorker:
 
     def __init__(self, rooms: Rooms, changed: Callable[[str], None], interruptions: Interruptions) -> None:
         self._rooms = rooms
+        self.leases = JobLeases(rooms)
         self._interruptions = interruptions
         self._attached: dict[tuple[str, str], str] = {}
         """The containers whose log lines are being read, by run and job."""
         self._fresh: set[tuple[str, str]] = set()
         self._refused: dict[tuple[str, str], int] = {}
         """How often the store did not take what a job has made."""
-        self.ending = Ending(rooms, changed)
+        self.ending = Ending(rooms, changed, self.leases)
 
     def begun(self, run_id: str, name: str) -> None:
         """This process has just committed the start of this attempt, so it cannot have a container yet."""
@@ -59,6 +64,9 @@ class JobWorker:
             run, job = self._read(run_id, name)
             if job.phase in FINAL_PHASES and not self.ending.is_unclean(run_id, name):
                 return "acted" if acts else "idle"
+            if self._queues(run, workflow, job):
+                moved = acts or runs.job(self._rooms.db.read, run_id, name).message != job.message
+                return "acted" if moved else "queues"
             # the row first: a container made after it was read must not look lost
             container = made or await self._seen(run, job)
             made = None
@@ -67,7 +75,8 @@ class JobWorker:
                     self._follow(run, job, container)
                     return "acted" if acts else "idle"
                 case Step.PREPARE:
-                    made = await self._prepare(run, workflow, job)
+                    async with self.leases.kept(run, job.name):
+                        made = await self._prepare(run, workflow, job)
                 case Step.HOSTED:
                     return "acted" if await self._hosted(run, workflow, job) else "waits"
                 case Step.LOST:
@@ -93,6 +102,14 @@ class JobWorker:
                     return "acted"
         raise EngineError(f"job {name} makes no progress", hint="the daemon's log says what it tried")
 
+    def _queues(self, run: Run, workflow: Workflow, job: Job) -> bool:
+        """It waits for a GPU, and nothing ends that: it has no container yet."""
+        if not self.leases.waits(run.id, job.name) or job.preempted:
+            return False
+        if plan.stop_of(run, workflow, job, at=self._rooms.clock()) is not None:
+            return False
+        return self.leases.ask(run, workflow, job).state not in ("unneeded", "granted")
+
     async def _prepare(self, run: Run, workflow: Workflow, job: Job) -> Container | None:
         """The container, where it came to one."""
         if job.attempt > 1:
@@ -100,7 +117,8 @@ class JobWorker:
         try:
             given = await preparing.resolve_inputs(self._rooms, run, workflow, job)
             wanted = self._wanted(run, workflow, job)
-            prepared = await preparing.prepare(self._rooms, run, workflow, job, given, wanted)
+            at_once = self.leases.stand(run, workflow, job).state in ("unneeded", "granted")
+            prepared = await preparing.prepare(self._rooms, run, workflow, job, given, wanted, at_once=at_once)
             if prepared is None:
                 return None
             key = reuse.key_of(self._rooms, run, workflow, job, given, prepared)
@@ -111,7 +129,17 @@ class JobWorker:
                 await collecting.abandon(self._rooms, run, job.name, workflow.jobs[job.name])
                 if self._reuse(run, job, hit):
                     return None
-            return await preparing.make_container(self._rooms, run, workflow, job, given, prepared)
+            _, told = self._read(run.id, job.name)  # its message has told of the image meanwhile
+            lease = self.leases.ask(run, workflow, told)
+            if lease.state not in ("unneeded", "granted"):
+                return None
+            container = await preparing.make_container(self._rooms, run, workflow, job, given, prepared, lease)
+            if lease.state == "granted":
+                self.leases.held(run, job.name, container.id)
+            return container
+        except GpuRefused as error:
+            await self.ending.put_off(run, workflow, job, None, error)
+            return None
         except REFUSALS as error:
             await self._end(run, workflow, job, None, refused(error))
             return None
@@ -136,6 +164,7 @@ class JobWorker:
                 commit_id=hit.commit_id,
             )
             if moved:
+                self.leases.release(run, job.name)
                 tell(self._rooms, run, "JobReused", f"{job.name}: {hit.reason}")
         return True
 
@@ -163,7 +192,11 @@ class JobWorker:
 
     async def _drop(self, run: Run, workflow: Workflow, job: Job, container: Container | None) -> None:
         """It must end and has no container that ran. What the daemon has set going for it may have become whole."""
-        stop = plan.stop_of(run, workflow, job, at=self._rooms.clock()) or Stop("Canceled", "canceled")
+        stop = plan.stop_of(run, workflow, job, at=self._rooms.clock())
+        if stop is None and job.preempted:
+            await self._end(run, workflow, job, container, Outcome("Error", job.preempted, counts=False))
+            return
+        stop = stop or Stop("Canceled", "canceled")
         said = hosted.stop(self._rooms, run, workflow, job)
         if isinstance(said, hosted.Done):
             await self._end(run, workflow, job, container, Outcome("Succeeded"), said.outputs)
@@ -172,14 +205,32 @@ class JobWorker:
         await self._end(run, workflow, job, container, Outcome(stop.phase, message))
 
     async def _start(self, run: Run, workflow: Workflow, job: Job, container: Container) -> None:
+        if not await self._has_its_gpus(run, workflow, job, container):
+            return
         now = self._rooms.clock()
         with self._rooms.db.write() as db:
             if not runs.move_job(db, run.id, job.name, "Starting", "Starting", message="starting", started=now):
                 return
         try:
             await self._rooms.engine.start(container.id)
+        except GpuRefused as error:
+            await self.ending.put_off(run, workflow, job, container, error)
         except EngineError as error:
             await self._end(run, workflow, job, container, unstartable(words(error)))
+
+    async def _has_its_gpus(self, run: Run, workflow: Workflow, job: Job, container: Container) -> bool:
+        """A container that was made, and whose lease has gone since, must not run on GPUs that are another's now."""
+        lease = container.labels.get(LEASE, "")
+        if not lease or self.leases.is_current(run, job.name, lease):
+            if lease:
+                self.leases.held(run, job.name, container.id)
+            return True
+        if job.started is None:
+            await self._rooms.engine.remove(container.id)
+        else:
+            message = "its GPU was given to another before it began"
+            await self._end(run, workflow, job, container, Outcome("Error", message, counts=False))
+        return False
 
     def _running(self, run: Run, job: Job, container: Container) -> None:
         now = self._rooms.clock()
@@ -197,15 +248,16 @@ class JobWorker:
         if self._attached.get((run.id, job.name)) == container.id:
             return
         self._attached[run.id, job.name] = container.id
+        if container.labels.get(LEASE):
+            self.leases.held(run, job.name, container.id)
         if container.log_path:
             self._rooms.telemetry.attach(collecting.log_source(run, job.name, container), container.log_path)
 
     async def _stop(self, run: Run, workflow: Workflow, job: Job, container: Container) -> None:
         stop = plan.stop_of(run, workflow, job, at=self._rooms.clock())
+        message = f"stopping ({stop.reason if stop else job.preempted})"
         with self._rooms.db.write() as db:
-            runs.move_job(
-                db, run.id, job.name, job.phase, job.phase, message=f"stopping ({stop.reason if stop else ''})"
-            )
+            runs.move_job(db, run.id, job.name, job.phase, job.phase, message=message)
         await self._rooms.engine.stop(container.id, grace_s=self._rooms.settings.stop_grace_s)
 
     async def _collect(self, run: Run, workflow: Workflow, job: Job, container: Container) -> None:
@@ -247,6 +299,8 @@ class JobWorker:
         if stop and job.exit_code is None:
             return Outcome(stop.phase, stop.reason)
         if interruption:
+            if job.preempted:
+                interruption = replace(interruption, message=job.preempted, counts=False)
             if workflow.jobs[job.name].retry.limit and not interruption.counts:
                 return Outcome("Error", interruption.message, counts=False)
             again = f"{interruption.message} (next: `appliance workflow resume {run.workflow}.{run.number}`)"

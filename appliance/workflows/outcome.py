@@ -66,6 +66,15 @@ def outcome_of(container: Container, last_line: str = "") -> Outcome:
     return Outcome("Failed", told or _words(code))
 
 
+def with_gpu(outcome: Outcome, fault: str, lost: str) -> Outcome:
+    """Of a job whose GPU has told of a fault meanwhile. One that succeeded says so too: it may be wrong."""
+    told = "; ".join(words for words in (fault, lost) if words)
+    if not told or outcome.phase == "Canceled":
+        return outcome
+    said, mark, hint = outcome.message.partition(" (next: ")
+    return replace(outcome, message=f"{said}{'; ' if said else ''}its GPU: {told}{mark}{hint}")
+
+
 def unstartable(message: str) -> Outcome:
     """Of a container that the engine did not start, with its words."""
     return Outcome("Error", message, hopeless=_LACKING.search(message) is not None)

@@ -156,7 +156,7 @@ def step(run: Run, workflow: Workflow, job: Job, container: Container | None, *,
         return Step.CLEAN if container and container.state != "removing" else Step.WATCH
     if job.phase not in ACTIVE_PHASES:
         return Step.WATCH
-    stop = stop_of(run, workflow, job, at=now)
+    stop = stop_of(run, workflow, job, at=now) is not None or bool(job.preempted)
     if workflow.jobs[job.name].action.uses in HOSTED:
         return Step.DROP if stop else Step.HOSTED
     if container is None:
@@ -184,6 +184,12 @@ def stop_of(run: Run, workflow: Workflow, job: Job, *, at: float) -> Stop | None
     if timeout is not None and job.started is not None and at >= job.started + timeout:
         return Stop("Failed", f"stopped: its timeout of {timeout:g} s has passed")
     return None
+
+
+def longest_s(workflow: Workflow, name: str) -> float | None:
+    """Seconds after which a job is ended whatever it does; None: it may run for ever. The same whenever it begins."""
+    found = (workflow.jobs[name].timeout_s, workflow.timeout_s)
+    return min((each for each in found if each is not None), default=None)
 
 
 def retry_at(run: Run, workflow: Workflow, job: Job, *, now: float, counts: bool = True) -> float | None:

@@ -11,10 +11,13 @@ from typing import Any
 from appliance.engine.labels import owner_of
 from appliance.engine.types import Container, Mount
 from appliance.errors import Conflict, NoSuchImage, NotFound
+from appliance.scheduler.types import Answer
+from appliance.spec.limits import limits_of
 from appliance.spec.models import Job as JobSpec
 from appliance.spec.models import Workflow
 from appliance.state import runs
 from appliance.state.runs import Job, Run
+from appliance.storage.shared import shared
 from appliance.storage.threads import in_thread
 from appliance.workflows import exchange, inputs
 from appliance.workflows.rooms import Rooms
@@ -25,8 +28,6 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.5
 """Seconds between two looks at whether the job is still wanted, while its image is fetched."""
-SHARED = "storage"
-"""The volume that every job and notebook sees at /storage."""
 
 
 async def resolve_inputs(rooms: Rooms, run: Run, workflow: Workflow, job: Job) -> dict[str, Any]:
@@ -55,15 +56,23 @@ class Prepared:
 
 
 async def prepare(
-    rooms: Rooms, run: Run, workflow: Workflow, job: Job, given: Mapping[str, Any], wanted: Callable[[], bool]
+    rooms: Rooms,
+    run: Run,
+    workflow: Workflow,
+    job: Job,
+    given: Mapping[str, Any],
+    wanted: Callable[[], bool],
+    *,
+    at_once: bool = True,
 ) -> Prepared | None:
     """Fetch the image. None when `wanted` turns false meanwhile.
 
-    The volumes of a job that will not be given the outputs of an earlier one are made while its image is looked for.
+    The volumes of a job that begins `at_once`, and will not be given the outputs of an earlier one, are made while its
+    image is looked for.
     """
     declared = workflow.jobs[job.name]
     task, env = await _task(rooms, run, workflow, job)
-    if may_be_reused(run, declared):
+    if not at_once or may_be_reused(run, declared):
         image = await _image(rooms, run, job, task, workflow.registries, wanted)
         return None if image is None else Prepared(task, env, image, image)
     mounts = asyncio.create_task(_mounts(rooms, run, job.name, declared, given, task), name=f"volumes of {job.name}")
@@ -114,9 +123,15 @@ async def _image(
 
 
 async def make_container(
-    rooms: Rooms, run: Run, workflow: Workflow, job: Job, given: Mapping[str, Any], prepared: Prepared
+    rooms: Rooms,
+    run: Run,
+    workflow: Workflow,
+    job: Job,
+    given: Mapping[str, Any],
+    prepared: Prepared,
+    lease: Answer,
 ) -> Container:
-    """Volumes and container."""
+    """Volumes and container, which has the GPUs of the lease."""
     mounts = prepared.mounts
     if mounts is None:
         mounts = await _mounts(rooms, run, job.name, workflow.jobs[job.name], given, prepared.task)
@@ -129,8 +144,9 @@ async def make_container(
         env=prepared.env,
         mounts=mounts,
         port=rooms.settings.port,
-        shm_mb=rooms.settings.shm_mb,
+        limits=limits_of(workflow.jobs[job.name].machine, rooms.settings),
         attempt=job.attempt,
+        lease=lease,
     )
     container = await rooms.engine.create(spec)
     owner = owner_of(container.labels)
@@ -169,7 +185,7 @@ async def _fetch(
 async def _mounts(
     rooms: Rooms, run: Run, name: str, declared: JobSpec, given: Mapping[str, Any], task: Task
 ) -> list[Mount]:
-    binds = [Mount(await in_thread(rooms.store.create, SHARED), "/storage")]
+    binds = [Mount(await in_thread(shared, rooms.store), "/storage")]
     strings: dict[str, str | dict[str, str]] = {}
     folders = []
     for input_name, document in given.items():

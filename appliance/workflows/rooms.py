@@ -9,6 +9,7 @@ from appliance.datasets.datasets import Datasets
 from appliance.datasets.models import Models
 from appliance.engine.docker import Engine
 from appliance.engine.images import Images
+from appliance.scheduler.leasing import Leases, NoGpus
 from appliance.settings import Settings
 from appliance.state.db import Database
 from appliance.state.versions import Version
@@ -37,6 +38,8 @@ class Rooms:
     """Why no further job may begin for want of disk space; empty: it may."""
     hint: Callable[[str, str], None] = lambda kind, key: None
     """Have the controller of another kind look at one of its own."""
+    leases: Leases = field(default_factory=NoGpus)
+    """Who gives jobs their GPUs."""
     opening: list[str] = field(default_factory=list)
     """Notebooks, by uid, into which what is kept of a job is being copied: nothing that is kept is let go meanwhile."""
 

@@ -15,11 +15,12 @@ from appliance.workflows.rooms import Rooms
 
 
 class Slots:
-    """`wake` is called with the id of a run that has to be looked at."""
+    """`wake` is called with the id of a run to be looked at; `lent` says how many jobs under way use no slot now."""
 
-    def __init__(self, rooms: Rooms, wake: Callable[[str], None]) -> None:
+    def __init__(self, rooms: Rooms, wake: Callable[[str], None], lent: Callable[[], int] = lambda: 0) -> None:
         self._rooms = rooms
         self._wake = wake
+        self._lent = lent
         self._waiting: dict[str, tuple[float, int]] = {}
         """Runs with a job that waits for a free slot, and their place in the queue."""
         self._held: dict[str, tuple[str, int]] = {}
@@ -76,4 +77,4 @@ class Slots:
         self._held.pop(run_id, None)
 
     def _free(self) -> int:
-        return self._rooms.settings.max_parallel_jobs - runs.active_jobs(self._rooms.db.read)
+        return self._rooms.settings.max_parallel_jobs - runs.active_jobs(self._rooms.db.read) + self._lent()

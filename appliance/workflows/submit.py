@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,9 +16,6 @@ from appliance.state.resources import Resource
 from appliance.workflows import concurrency
 from appliance.workflows.inputs import run_inputs
 from appliance.workflows.steps import actions, own_repository
-
-CPU_MACHINE = re.compile(r"C\d+|Free-?CPU", re.IGNORECASE)
-"""Gradient's labels of machines without a GPU."""
 
 
 def start_run(
@@ -105,9 +101,6 @@ def _ignored(db: Connection, workflow: Workflow) -> list[str]:
     if unknown := [name for name in workflow.registries if name not in known]:
         how = f"`appliance registry add {unknown[0]}`"
         found.append(f"container-registries: there is no {', '.join(unknown)} here, {how}; images come without a login")
-    machines = {job.machine for job in workflow.jobs.values() if job.machine and not CPU_MACHINE.fullmatch(job.machine)}
-    if machines:
-        found.append(f"GPUs are not leased yet: jobs for {', '.join(sorted(machines))} run without one")
     return found
 
 

@@ -29,7 +29,7 @@ from appliance.engine.images import Images
 from appliance.engine.labels import owner_of
 from appliance.engine.types import Container
 from appliance.history.workspaces import Workspaces
-from appliance.notebooks.controller import NotebookController
+from appliance.notebooks.notebooks import Notebooks
 from appliance.reconcile import Reconciler
 from appliance.router.router import Router
 from appliance.settings import load
@@ -110,8 +110,8 @@ class Services:
             "clock": clock,
             "hint": self.reconciler.hint,
         }
-        self.notebooks = NotebookController(
-            **common, workspaces=self.workspaces, datasets=self.datasets, store=self.store
+        self.notebooks = Notebooks(
+            **common, workspaces=self.workspaces, datasets=self.datasets, models=self.models, store=self.store
         )
         gathering = Gathering(
             db=self.db,
@@ -136,14 +136,20 @@ class Services:
         )
         self.router.on_knock = self.scaler.woken
         self.deployments = DeploymentController(**common, models=self.models, content=self.content, scaler=self.scaler)
-        self.reconciler.add(self.notebooks)
+        self.reconciler.add(self.notebooks.controller)
+        self.reconciler.add(self.notebooks.executing)
         self.reconciler.add(self.deployments)
-        works = (self.reconciler.run(), self._follow(), self._scale(), self.scaler.listen())
+        works = (self.reconciler.run(), self._follow(), self._scale(), self._watch(), self.scaler.listen())
         self._tasks = [asyncio.create_task(work) for work in works]
 
     async def _scale(self) -> None:
         while True:
             await self.scaler.tend()
+            await asyncio.sleep(1.0)
+
+    async def _watch(self) -> None:
+        while True:
+            await self.notebooks.watch()
             await asyncio.sleep(1.0)
 
     async def _follow(self) -> None:
@@ -190,7 +196,7 @@ class Services:
     def delete(self, kind: str, name: str) -> None:
         found = self.get(kind, name)
         with self.db.write() as db:
-            resources.set_deleting(db, found.uid, now=time.time())
+            resources.set_deleting(db, found.uid, now=time.time(), purge=True)
         self.reconciler.hint(kind, found.uid)
 
     def get(self, kind: str, name: str) -> Resource:

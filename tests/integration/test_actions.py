@@ -15,9 +15,9 @@ import pytest
 
 from appliance.engine.docker import Engine
 from appliance.fetching.programs import files_of
+from appliance.headless.program import INSIDE
 from appliance.state import runs
 from appliance.storage.directory.store import DirectoryStore
-from appliance.workflows.steps.notebook_step import INSIDE
 from tests.integration.test_workflows import BASE, Floor, a_floor, flow, script
 from tests.support.git import GitServer, Repository, bridge_address, serve_git
 from tests.support.s3 import Bucket, serve_s3

@@ -75,6 +75,15 @@ async def test_what_cannot_be_run_is_said(engine: Engine, base_image: str) -> No
             pass
 
 
+async def test_a_command_that_is_left_as_it_begins_is_ended_too(engine: Engine, base_image: str) -> None:
+    made = await running(engine, spec(engine))
+    async with asyncio.timeout(WITHIN_S):
+        async with engine.executing(made.id, ["sleep", "4325"]):
+            pass
+        while not (await engine.exec(made.id, ["pgrep", "-xf", "sleep 4325"]))[0]:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
 async def _alive(engine: Engine, container_id: str, pid: int) -> bool:
     code, _ = await engine.exec(container_id, ["test", "-e", f"/proc/{pid}"])
     return code == 0

@@ -293,3 +293,25 @@ async def idle(port: int, count: int, meanwhile: Callable[[], None]) -> tuple[in
     for _, _, writer in links:
         writer.close()
     return len(fresh), ended
+
+
+def test_all_is_stopped_and_started_again(daemon: RunningDaemon, tell: Tell) -> None:
+    """Nobody's fault: nothing is counted, nothing is an error, and who comes while it starts waits for it."""
+    apply(daemon, served("rest", "v0", rollout={"hold": 120}))
+    ready(daemon, "rest", replicas=2)
+    waited = []
+    for _ in range(2):
+        before = max(one["id"] for one in daemon.client.items("events", kind="deployment", name="rest"))
+        stopped = daemon.cli("stop", "--all")
+        assert stopped.returncode == 0, stopped.stderr
+        daemon.stop()
+        daemon.start()
+        began = time.monotonic()
+        front_door_pid(daemon)
+        assert fetch(daemon, "/deployments/rest/predict") == (200, b"v0"), story(daemon, "rest")
+        waited.append(time.monotonic() - began)
+        row = ready(daemon, "rest", replicas=2)
+        assert [one["restarts"] for one in row["status"]["replicas"]] == [0, 0], story(daemon, "rest")
+        events = daemon.client.items("events", kind="deployment", name="rest")
+        assert {one["level"] for one in events if one["id"] > before} == {"info"}, story(daemon, "rest")
+    tell(f"stop --all and started again: the first request waited {max(waited):.1f} s at most")

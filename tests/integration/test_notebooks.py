@@ -166,7 +166,7 @@ async def test_a_restarted_daemon_adopts_the_session_and_kernels_go_on(house: Se
     assert [found["id"] for found in await browser.call("GET", "api/kernels")] == [kernel]
     await house.start()
     await asyncio.sleep(0)
-    await eventually(lambda: len(house.notebooks._routes) == 1, "the session seen again")
+    await eventually(lambda: len(house.notebooks.publishing.routes) == 1, "the session seen again")
     again = await house.phase("notebook", "nb", "Running")
     assert again.status["container"] == notebook.status["container"]
     assert [found["id"] for found in await browser.call("GET", "api/kernels")] == [kernel]
@@ -186,7 +186,7 @@ async def test_a_killed_session_comes_back_and_a_shutdown_from_inside_stays_down
 
 
 async def test_an_image_without_jupyter_and_a_command_of_the_users(house: Services) -> None:
-    house.declare("notebook", "bare", {"image": "appliance/base"})
+    house.declare("notebook", "bare", {"image": "appliance/base", "command": ["jupyter", "lab"]})
     bare = await house.phase("notebook", "bare", "Failed", within_s=600)
     assert "the image has no JupyterLab" in bare.message
     house.delete("notebook", "bare")

@@ -88,3 +88,17 @@ def test_a_new_revision_of_one_that_sleeps_serves_once_it_is_awake(daemon: Runni
     with Load(daemon.port, "/deployments/later/predict", connections=8) as load:
         eventually(lambda: "v1" in load.found.bodies, within_s=60, what=lambda: story(daemon, "later"))
     assert not load.found.failures, load.found.failed()
+
+
+def test_what_goes_on_because_another_was_undone_sleeps_and_wakes(daemon: RunningDaemon) -> None:
+    apply(daemon, sleepy("again", "v0"))
+    ready(daemon, "again", replicas=1)
+    apply(daemon, {**sleepy("again", "v1"), "command": ["sh", "-c", "exit 3"]})
+    eventually(
+        lambda: "undone" in daemon.client.get("deployments", "again")["status"],
+        within_s=120,
+        what=lambda: f"again undone: {story(daemon, 'again')}",
+    )
+    asleep(daemon, "again")
+    assert "generation 2 was undone" in daemon.client.get("deployments", "again")["message"]
+    assert fetch(daemon, "/deployments/again/predict") == (200, b"v0")

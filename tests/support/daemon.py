@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -174,11 +174,12 @@ class RunningDaemon:
         return eventually(reached, within_s=within_s, what=f"{kind} {name} in {wanted}")
 
 
-@pytest.fixture(scope="module")
-def daemon(engine_socket: None) -> Iterator[RunningDaemon]:
-    """One for the tests of a module; each test uses names of its own."""
+@contextmanager
+def running_daemon(**extra: str) -> Iterator[RunningDaemon]:
+    """One with these variables; it ends with all that is of it."""
     home = Path(tempfile.mkdtemp(prefix="appliance-", dir="/tmp"))  # a socket's path must be short
     running = RunningDaemon(home)
+    running.extra = extra
     try:
         running.start()
         yield running
@@ -189,6 +190,13 @@ def daemon(engine_socket: None) -> Iterator[RunningDaemon]:
         if kept := os.environ.get("KEEP_DAEMON_LOG"):
             shutil.copy(running.log, kept)
         shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def daemon(engine_socket: None) -> Iterator[RunningDaemon]:
+    """One for the tests of a module; each test uses names of its own."""
+    with running_daemon() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

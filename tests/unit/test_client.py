@@ -87,6 +87,24 @@ def test_no_daemon_says_how_to_start_one(tmp_path: Path) -> None:
     assert "appliance serve" in caught.value.hint
 
 
+@pytest.mark.parametrize(("via", "said"), [("cli", "ad%C3%A1%20%28cli%29"), ("", "ad%C3%A1")])
+def test_who_asks_is_told_with_the_way_it_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, via: str, said: str
+) -> None:
+    monkeypatch.setenv("SUDO_USER", "ad\u00e1")
+    seen: list[str | None] = []
+
+    def handle(request: BaseHTTPRequestHandler) -> None:
+        seen.append(request.headers["X-Appliance-Author"])
+        answer(request, 200, {})
+
+    with serving(tmp_path / "s", handle):
+        client = Client(socket=tmp_path / "s", via=via)
+        client.status()
+        client.close()
+    assert seen == [said]
+
+
 def test_a_restarted_daemon_is_reached_on_a_kept_client(tmp_path: Path) -> None:
     client = Client(socket=tmp_path / "s")
     with serving(tmp_path / "s", lambda request: answer(request, 200, {"items": [1]})):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from appliance import house, wire
+from appliance import house
 from appliance.engine.labels import Owner
 from appliance.engine.types import Container, EngineEvent, EngineInfo
 from appliance.errors import EngineDown, NoSpace, RouterError
 from appliance.router.table import Route, RouterStatus, Target
+from appliance.state import events
+from appliance.state.db import Database
 from appliance.workflows.kept.steady import JUMP_S, SETTLED_S, Steady
 
 pytestmark = pytest.mark.anyio
@@ -77,6 +81,8 @@ class FrontDoor:
         self.lost_ones: list[str] = []
         self.retold: list[str] = []
         self.hinted: list[str] = []
+        self.back_again: list[str] = []
+        self.on_problem: Callable[[str], None] | None = None
         self.watched = asyncio.Event()
 
     async def start(self) -> None:
@@ -94,6 +100,10 @@ class FrontDoor:
     async def status(self) -> RouterStatus:
         targets = tuple(Target(one[:12], 4000) for one in (GONE, ENDED, RUNS, PAUSED))
         return RouterStatus(True, 1, "2.6", (Route("/deployments/web", targets, True),), "")
+
+    def back(self, target: str) -> bool:
+        self.back_again.append(target)
+        return True
 
     async def set_binds(self, binds: list[str]) -> None:
         raise EngineDown("whatever comes next")
@@ -117,11 +127,26 @@ def living(door: FrontDoor) -> house.House:
         settings=SimpleNamespace(port=7070, url="http://127.0.0.1:7070"),
         health={},
         hint=lambda kind, uid: door.hinted.append(uid),
+        notebooks=SimpleNamespace(kind="notebook", retell=door.retold.append),
     )
     deployments: Any = SimpleNamespace(kind="deployment", retell=door.retold.append)
     rest: Any = SimpleNamespace(kind="workflow", hint_all=lambda: None)
     front: Any = door
-    return house.House(parts, rest, front, rest, deployments, rest, rest, rest, rest, rest)
+    return house.House(parts, rest, front, rest, deployments, rest, rest, rest, rest, rest, rest, rest, rest)
+
+
+async def test_a_session_that_ends_and_runs_anew_is_told_of_again() -> None:
+    door = FrontDoor()
+    labels = Owner("cafe0001", "notebook", "nb", "uid-of-nb", "", 1, "digest").to_labels()
+    alive = living(door)
+
+    async def inspect(container: str) -> None:
+        assert container == RUNS
+
+    cast(Any, alive.parts.engine).inspect = inspect
+    for action in ("die", "start"):
+        await alive._on_event(EngineEvent(1.0, action, RUNS, labels))
+    assert door.retold == ["uid-of-nb", "uid-of-nb"]
 
 
 @pytest.mark.parametrize("down", [False, True])
@@ -144,13 +169,44 @@ async def test_whoever_ended_while_the_engine_was_away_takes_no_more_requests() 
     with pytest.raises(EngineDown):
         await living(door)._greet_engine()
     assert door.lost_ones == [GONE[:12], ENDED[:12]]
-    assert door.retold == ["uid-of-web"]
+    assert door.back_again == [RUNS[:12]]
+    assert set(door.retold) == {"uid-of-web"}
+
+
+async def test_whoever_runs_anew_is_told_of_again() -> None:
+    door = FrontDoor()
+    alive = living(door)
+    followed: list[str] = []
+
+    async def inspect(container: str) -> None:
+        followed.append(container)
+
+    cast(Any, alive.parts.engine).inspect = inspect
+    await alive._on_event(EngineEvent(1.0, "start", RUNS, OURS.to_labels()))
+    assert (door.back_again, door.retold, followed) == ([RUNS[:12]], ["uid-of-web"], [RUNS])
+
+
+async def test_what_becomes_of_the_front_door_is_an_event(tmp_path: Path) -> None:
+    db = Database(tmp_path / "state.db")
+    door = FrontDoor()
+    alive = living(door)
+    alive.parts.db, alive.parts.clock = db, lambda: 7.0
+    task = asyncio.create_task(alive._keep_router())
+    async with asyncio.timeout(60):
+        await door.watched.wait()
+    task.cancel()
+    assert door.on_problem is not None
+    door.on_problem("HAProxy (pid 7) has ended; starting it again")
+    (event,) = events.newest(db.read, kind="appliance")
+    assert (event.name, event.level) == ("front door", "warning")
+    assert event.message == "HAProxy (pid 7) has ended; starting it again"
+    db.close()
 
 
 async def test_whoever_ended_before_the_front_door_started_takes_no_more_requests() -> None:
     door = FrontDoor()
     alive = living(door)
-    alive.parts.health["engine"] = wire.Part(name="engine", ok=True, message="")
+    alive.answered = True
     task = asyncio.create_task(alive._keep_router())
     async with asyncio.timeout(60):
         await door.watched.wait()

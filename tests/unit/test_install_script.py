@@ -107,6 +107,14 @@ def test_the_test_verb_plans_zfs_fuse(places: dict[str, str]) -> None:
     assert "pytest" in done.stdout
 
 
+def test_the_test_verb_plans_a_browser_and_its_driver(places: dict[str, str]) -> None:
+    done = install(places, "test", "--dry-run", "--distro", "apt")
+
+    assert "nodejs, npm and chromium" in done.stdout
+    assert "tests/support/browser/node_modules" in done.stdout
+    assert "Packages of Node" not in install(places, "test", "--quick", "--dry-run").stdout
+
+
 # -- arguments
 
 

@@ -37,6 +37,17 @@ def test_an_unchanged_spec_keeps_its_generation_and_a_changed_one_gets_the_next(
     assert [revision.spec["image"] for revision in resources.revisions(db.read, resource.uid)] == ["b", "a"]
 
 
+def test_only_those_that_are_to_run_are_read_where_only_those_matter(db: Database) -> None:
+    for name in ("b", "a", "stopped"):
+        put(db, {}, name)
+    with db.write() as transaction:
+        resources.set_desired(transaction, resources.get(transaction, "notebook", "stopped").uid, "stopped", now=NOW)
+        resources.put(transaction, "deployment", "web", {}, source="cli", now=NOW)
+    found = resources.running(db.read, "notebook")
+    assert [one.name for one in found] == ["a", "b"]
+    assert found == [one for one in resources.every(db.read, "notebook") if one.desired == "running"]
+
+
 def test_a_status_of_an_older_generation_is_dropped(db: Database) -> None:
     old, _ = put(db, {"image": "a"})
     put(db, {"image": "b"})

@@ -43,6 +43,28 @@ def test_a_rollout_is_told(found: dict[str, Any], told: str) -> None:
     assert words.rollout({"rollout": found}, NOW) == told
 
 
+def test_a_reason_that_is_told_already_is_not_told_twice() -> None:
+    found = rollout("Undone", message="it crashed\nlast line")
+    said = "generation 5 was undone: it crashed; generation 4 serves; correct it and apply again"
+    assert words.rollout({"rollout": found}, NOW, said=said) == "generation 5 was undone 30s ago; generation 4 serves"
+    told = words.rollout({"rollout": found}, NOW, said="2 of 2 replicas ready")
+    assert told.endswith("generation 4 serves: it crashed")
+    failed = rollout("Failed", serving=None, message="no image")
+    assert words.rollout({"rollout": failed}, NOW, said="Failed: no image") == "generation 5 is failed"
+
+
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [(39.4, "at most 40 s more"), (0.0, "it ends now"), (-3.0, "it ends now"), (None, "")],
+)
+def test_of_a_replica_that_leaves_is_told_for_how_long_at_most(left: float | None, told: str) -> None:
+    row = {"state": "leaving", "leaving_s": left, "message": "", "in_flight": 1}
+    assert words.replica(row, NOW) == told
+    assert words.replica({**row, "message": "GET /: 500"}, NOW) == "; ".join(
+        part for part in (told, "GET /: 500") if part
+    )
+
+
 @pytest.mark.parametrize(
     ("phase", "ready", "told", "doubts"),
     [

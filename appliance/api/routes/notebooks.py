@@ -8,14 +8,21 @@ from starlette.routing import Route
 
 from appliance import wire
 from appliance.api import requests, views
+from appliance.api.auth import OWN
 from appliance.api.files import FileResponse
 from appliance.api.parts import Parts
-from appliance.errors import Conflict, UsageError
-from appliance.history.workspaces import NOW
+from appliance.errors import Conflict, TooMany, UsageError
+from appliance.history.workspaces import NOW, SESSION, USER
 from appliance.paths import decode
 from appliance.state import resources
 
 MOST_REASON = 1000
+MOST_MESSAGE = 500
+MOST_A_MINUTE, MOST_A_DAY = 20, 500
+"""Moments that a notebook's own token makes, by hand and before a restore. They are kept for hours, and code in a
+session may ask for them without end."""
+MOST_OWN_HOLDS = 20
+"""Moments that are held on the word of a notebook's own token: retention cannot take them back."""
 MOST_ENTRIES = 10_000
 """Of a listing where no limit is given."""
 
@@ -28,6 +35,19 @@ def routes(parts: Parts) -> list[Route]:
         """Which moment, and the path in it."""
         return request.query_params.get("at") or NOW, decode(request.query_params.get("path", ""))
 
+    def check_pace(request: Request) -> None:
+        if OWN not in request.scope:
+            return
+        notebook, now = notebook_of(request), parts.clock()
+        made = [row.created for row in parts.workspaces.timeline(notebook.uid) if row.cause in ("manual", "restore")]
+        for most, period_s, words in ((MOST_A_MINUTE, 60, "minute"), (MOST_A_DAY, 86_400, "day")):
+            if sum(now - period_s < created for created in made) >= most:
+                raise TooMany(
+                    f"{most} moments in a {words} are the most that a session keeps by hand",
+                    where=notebook.name,
+                    hint="wait, or take it from outside: `appliance notebook snapshot`, `appliance notebook restore`",
+                )
+
     async def access(request: Request) -> Response:
         notebook = notebook_of(request)
         token = notebook.status.get("token", "")
@@ -36,7 +56,14 @@ def routes(parts: Parts) -> list[Route]:
                 f"notebook {notebook.name!r} was never started", hint=f"`appliance notebook start {notebook.name}`"
             )
         base = f"{parts.settings.url}/notebooks/{notebook.name}/"
-        return JSONResponse(wire.Access(url=f"{base}lab?token={token}", base_url=base, token=token))
+        return JSONResponse(
+            wire.Access(
+                url=f"{base}lab?token={token}",
+                base_url=base,
+                token=token,
+                history_url=f"{parts.settings.url}/history/{notebook.name}#token={token}",
+            )
+        )
 
     async def history(request: Request) -> Response:
         notebook = notebook_of(request)
@@ -45,10 +72,12 @@ def routes(parts: Parts) -> list[Route]:
         return JSONResponse({"items": [views.snapshot(row, held.get(row.id, ())) for row in rows]})
 
     async def snapshot(request: Request) -> Response:
-        asked = await requests.body(request, wire.SnapshotRequest)
-        row = await parts.notebooks.history.snapshot(
-            request.path_params["name"], asked.get("message", ""), author=requests.author(request)
-        )
+        message = (await requests.body(request, wire.SnapshotRequest)).get("message", "")
+        name = request.path_params["name"]
+        if len(message) > MOST_MESSAGE:
+            raise UsageError(f"the message has more than {MOST_MESSAGE} characters", where=name, hint="shorten it")
+        check_pace(request)
+        row = await parts.notebooks.history.snapshot(name, message, author=requests.author(request))
         return JSONResponse(views.snapshot(row))
 
     async def rollback(request: Request) -> Response:
@@ -64,9 +93,9 @@ def routes(parts: Parts) -> list[Route]:
 
     async def files(request: Request) -> Response:
         at, path = moment_of(request)
-        found = await parts.workspaces.listing(notebook_of(request).uid, at, path)
-        shown = found[: requests.count(request, "limit", MOST_ENTRIES)]
-        return JSONResponse(wire.Entries(items=[views.entry(entry) for entry in shown], total=len(found)))
+        limit = requests.count(request, "limit", MOST_ENTRIES)
+        shown, total = await parts.workspaces.first_of(notebook_of(request).uid, at, path, limit)
+        return JSONResponse(wire.Entries(items=[views.entry(entry) for entry in shown], total=total))
 
     async def file(request: Request) -> Response:
         at, path = moment_of(request)
@@ -75,14 +104,17 @@ def routes(parts: Parts) -> list[Route]:
 
     async def restore(request: Request) -> Response:
         asked = await requests.body(request, wire.RestoreRequest)
+        check_pace(request)
+        told: list[str] = []
         row = await parts.notebooks.history.restore(
             request.path_params["name"],
             asked["snapshot"],
             decode(asked["path"]),
             decode(asked.get("to", "")),
             author=requests.author(request),
+            tell=told.append,
         )
-        return JSONResponse(views.snapshot(row))
+        return JSONResponse(wire.Snapshot(**views.snapshot(row), warnings=told))
 
     async def fork(request: Request) -> Response:
         asked = await requests.body(request, wire.ForkRequest)
@@ -105,13 +137,20 @@ def routes(parts: Parts) -> list[Route]:
 
     async def hold(request: Request) -> Response:
         name, snapshot_id = request.path_params["name"], request.path_params["snapshot"]
+        owner = SESSION if OWN in request.scope else USER
         if request.method == "DELETE":
-            await parts.notebooks.history.release(name, snapshot_id)
+            await parts.notebooks.history.release(name, snapshot_id, owner=owner)
             return Response(status_code=204)
         reason = (await requests.body(request, wire.HoldRequest)).get("reason", "")
         if len(reason) > MOST_REASON:
             raise UsageError(f"the reason has more than {MOST_REASON} characters", where=name)
-        await parts.notebooks.history.hold(name, snapshot_id, reason)
+        mine = parts.workspaces.held_by(notebook_of(request).uid, owner) - {snapshot_id}
+        if owner == SESSION and len(mine) >= MOST_OWN_HOLDS:
+            raise Conflict(
+                f"{MOST_OWN_HOLDS} moments are the most that are held from inside a notebook",
+                hint=f"release one, or hold it from outside: `appliance notebook hold {name} {snapshot_id}`",
+            )
+        await parts.notebooks.history.hold(name, snapshot_id, reason, owner=owner)
         return Response(status_code=204)
 
     return [

@@ -27,7 +27,8 @@ def routes(parts: Parts) -> list[Route]:
             asked = await requests.body(request, wire.RegistryRequest)
             login = {"url": asked["url"], "username": asked["username"], "password": asked["password"]}
             for uid in parts.registries.set(name, **login):
-                parts.hint("deployment", uid)
+                for kind in ("deployment", "notebook"):
+                    parts.hint(kind, uid)
         return Response(status_code=204)
 
     return [

@@ -42,6 +42,7 @@ def routes(parts: Parts) -> list[Route]:
             if full:
                 for row, item in zip(rows, items, strict=True):
                     item["status"]["missing"] = deployments.missing(parts.db.read, row)
+                    item["status"]["models"] = deployments.served_models(parts.db.read, row)
         return items
 
     async def document(resource: resources.Resource, *, full: bool = False) -> wire.Item:
@@ -58,8 +59,10 @@ def routes(parts: Parts) -> list[Route]:
             resource = resources.get(parts.db.read, kind, request.path_params["name"])
             if request.method == "GET":
                 return JSONResponse(await document(resource, full=True))
-            await _delete(parts, resource, request.query_params.get("confirm", ""))
-            return Response(status_code=202)
+            until = await _delete(
+                parts, resource, request.query_params.get("confirm", ""), purge=requests.flag(request, "purge")
+            )
+            return JSONResponse(wire.Deletion(until=until), 202) if kind == "notebook" else Response(status_code=202)
 
         return Route(f"/v1/{plural}/{{name}}", endpoint, methods=["GET", "DELETE"])
 
@@ -112,7 +115,7 @@ def routes(parts: Parts) -> list[Route]:
 def _plans(parts: Parts, loaded: Sequence[Loaded]) -> dict[tuple[str, str], list[str]]:
     """By kind and name: what would become of the replicas of each deployment."""
     found = [spec for spec in loaded if spec.kind == revisions.KIND]
-    return {(spec.kind, spec.name): list(revisions.preview(parts.db.read, spec).sentences) for spec in found}
+    return {(spec.kind, spec.name): deployments.plan(parts.db.read, spec, parts.gpus) for spec in found}
 
 
 def _sign(parts: Parts, applied: Sequence[apply.Applied], author: str) -> None:
@@ -129,14 +132,18 @@ def _sign(parts: Parts, applied: Sequence[apply.Applied], author: str) -> None:
 def _warnings(parts: Parts, loaded: Sequence[Loaded]) -> dict[tuple[str, str], list[str]]:
     """By kind and name, of each deployment that was applied; a dry run tells them in its plan."""
     found = [spec for spec in loaded if spec.kind == revisions.KIND]
-    return {(spec.kind, spec.name): deployments.warnings(parts.db.read, spec) for spec in found}
+    return {(spec.kind, spec.name): deployments.warnings(parts.db.read, spec, parts.gpus) for spec in found}
 
 
-async def _delete(parts: Parts, resource: resources.Resource, confirm: str) -> None:
-    if resource.kind in HOLDS_DATA and confirm != resource.name:
+async def _delete(parts: Parts, resource: resources.Resource, confirm: str, *, purge: bool) -> float | None:
+    """Until when it can be brought back; None: not at all."""
+    kept_s = parts.settings.keep_deleted_days * 86_400.0
+    into_trash = resource.kind == "notebook" and kept_s > 0 and not purge
+    if resource.kind in HOLDS_DATA and not into_trash and confirm != resource.name:
         raise Conflict(
             f"deleting {resource.kind} {resource.name!r} destroys its data and history",
-            hint=f"confirm with the name: `appliance delete {resource.kind} {resource.name} --confirm {resource.name}`",
+            hint=f"confirm with the name: `appliance delete {resource.kind} {resource.name}"
+            f"{' --purge' if purge else ''} --confirm {resource.name}`",
         )
     unsure = resource.kind == "deployment" and confirm != resource.name
     if unsure and (names := await in_thread(volumes.holding, parts.rooms.store, resource.uid)):
@@ -146,8 +153,10 @@ async def _delete(parts: Parts, resource: resources.Resource, confirm: str) -> N
         )
     if resource.kind == "workflow" and any(run.workflow_uid == resource.uid for run in runs.unfinished(parts.db.read)):
         raise Conflict(f"workflow {resource.name!r} has runs that are not finished", hint="cancel them first")
-    apply.delete(parts.db, resource.kind, resource.name, source="cli", now=parts.clock())
+    now = parts.clock()
+    apply.delete(parts.db, resource.kind, resource.name, source="cli", now=now, purge=not into_trash)
     if resource.kind == "dataset":
         await parts.datasets.destroy(resource.uid)
     else:
         parts.hint(resource.kind, resource.uid)
+    return now + kept_s if into_trash else None

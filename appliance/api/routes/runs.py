@@ -113,7 +113,7 @@ async def _open_capsule(parts: Parts, run: runs.Run, job: str, name: str, image:
         report = await fill_workspace(parts.rooms, parts.workspaces, applied.uid, run, job)
     except BaseException:  # also a full /tmp, and the daemon's stop
         with suppress(ApplianceError):  # somebody has deleted it meanwhile
-            apply.delete(parts.db, "notebook", name, source="cli", now=parts.clock())
+            apply.delete(parts.db, "notebook", name, source="cli", now=parts.clock(), purge=True)
         parts.hint("notebook", applied.uid)
         raise
     with parts.db.write() as db:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+from collections.abc import Sequence
 
 import orjson
 from starlette.requests import Request
@@ -11,17 +12,14 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from appliance import __version__, wire
-from appliance.api import views
+from appliance.api import absent, gpu_metrics, views
 from appliance.api.openapi import describe
 from appliance.api.parts import Parts
 from appliance.api.routes.resources import PLURALS
-from appliance.errors import NotFound
 from appliance.state import resources, runs, spec_files
 from appliance.state.db import Connection
 
 DAY_S = 86_400.0
-WAIT_S = 2
-"""Seconds until a waiting page loads itself again."""
 PLURAL_OF = {kind: plural for plural, kind in PLURALS.items()}
 AT_REST = frozenset({"Stopped", "Disabled"})
 
@@ -34,7 +32,8 @@ def routes(parts: Parts) -> list[Route]:
         return PlainTextResponse("ok\n")
 
     async def metrics(_: Request) -> Response:
-        return PlainTextResponse(_metrics(status(parts)), media_type="text/plain; version=0.0.4")
+        more = gpu_metrics.lines(parts.gpus.snapshot()) if parts.gpus else []
+        return PlainTextResponse(_metrics(status(parts), more), media_type="text/plain; version=0.0.4")
 
     async def openapi(request: Request) -> Response:
         return JSONResponse(describe(request.app.routes))
@@ -43,11 +42,15 @@ def routes(parts: Parts) -> list[Route]:
         return HTMLResponse(_docs(describe(request.app.routes)))
 
     async def waiting(request: Request) -> Response:
-        kind = request.path_params["kind"]
-        resource = resources.find(parts.db.read, kind.removesuffix("s"), request.path_params["name"])
-        if resource is None:
-            raise NotFound(f"nothing is served at {request.url.path}", hint=f"`appliance get {kind}` lists what is")
-        return _waiting_page(resource, browser="text/html" in request.headers.get("accept", ""))
+        kind, name = request.path_params["kind"].removesuffix("s"), request.path_params["name"]
+        browser = "text/html" in request.headers.get("accept", "")
+        resource = resources.find(parts.db.read, kind, name)
+        if resource is not None:
+            return absent.waiting(resource, browser=browser)
+        renamed = resources.formerly(parts.db.read, kind, name)
+        # what an open JupyterLab asks for by itself; a deployment's paths are its own
+        page = kind != "notebook" or not request.path_params.get("rest", "").startswith(("api/", "lab/api/"))
+        return absent.unknown(kind, name, request.url.path, renamed, page=page, browser=browser)
 
     every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     return [
@@ -118,28 +121,14 @@ def _run_brief(row: runs.Run) -> wire.Brief:
     return wire.Brief(kind="run", name=name, phase=row.phase, message=row.message, since=since, url="")
 
 
-def _metrics(now: wire.Status) -> str:
+def _metrics(now: wire.Status, more: Sequence[str]) -> str:
     """Prometheus text format. Label values come from fixed sets, so they need no escaping."""
     lines = ["# TYPE appliance_part_ok gauge"]
     lines += [f'appliance_part_ok{{part="{part["name"]}"}} {int(part["ok"])}' for part in now["parts"]]
     lines.append("# TYPE appliance_resources gauge")
     for kind, phases in now["counts"].items():
         lines += [f'appliance_resources{{kind="{kind}",phase="{phase}"}} {n}' for phase, n in phases.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _waiting_page(resource: resources.Resource, *, browser: bool) -> Response:
-    headers = {"Retry-After": str(WAIT_S), "Cache-Control": "no-store"}
-    phase = f"{resource.kind} {resource.name} is {resource.phase.lower()}"
-    if not browser:
-        return JSONResponse({"title": "not ready", "status": 503, "detail": phase}, 503, headers=headers)
-    body = (
-        f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="{WAIT_S}">'
-        f"<title>{html.escape(resource.name)}</title>"
-        '<body style="font:16px system-ui;display:grid;place-items:center;height:90vh;color:#444">'
-        f"<main><h1>{html.escape(phase)}</h1><p>This page opens it as soon as it is ready.</p></main>"
-    )
-    return HTMLResponse(body, 503, headers=headers)
+    return "\n".join([*lines, *more]) + "\n"
 
 
 def _docs(description: dict[str, object]) -> str:

@@ -8,7 +8,10 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 BASE = Recipe(
     ref="appliance/base:latest",
-    packages=("bash", "ca-certificates", "curl", "git", "git-lfs", "less", "libstdc++6", "openssh-client", "procps"),
+    packages=(
+        *("bash", "ca-certificates", "curl", "git", "git-lfs", "less", "libstdc++6", "openssh-client", "procps"),
+        *("nano", "tmux", "vim-tiny"),  # what a terminal is opened for
+    ),
     env={
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",  # a line that a script prints is a line in its log, at once

@@ -140,6 +140,10 @@ async def _install(bench: Workbench, recipe: Recipe, settings: index.IndexSettin
     flags = ["--system", "--break-system-packages", "--only-binary=:all:", "--link-mode=hardlink"]
     argv = ["/mnt/uv", "pip", "install", *flags, *recipe.python]
     await bench.run(f"{recipe.name}: Python packages", argv, env=_uv_env(settings), on_line=tell)
+    if recipe.without:
+        flags = ["--system", "--break-system-packages"]
+        argv = ["/mnt/uv", "pip", "uninstall", *flags, *recipe.without]
+        await bench.run(f"{recipe.name}: packages that are left out", argv, env=_uv_env(settings))
     await bench.run(f"{recipe.name}: trim", ["sh", "-c", TRIM_STEP, "trim", *recipe.trim], env={"CACHE": CACHE})
 
 

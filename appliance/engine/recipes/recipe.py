@@ -24,6 +24,8 @@ class Recipe:
     """Of the distribution."""
     python: Sequence[str] = ()
     """Requirements, as pip takes them."""
+    without: Sequence[str] = ()
+    """Python packages that the requirements bring along and that are taken out again."""
     trim: Sequence[str] = ()
     """Python packages whose own tests are left out."""
     files: Mapping[str, str] = field(default_factory=dict)

@@ -207,9 +207,15 @@ def checkout(git: Git, request: dict[str, Any]) -> tuple[str, str]:
     for folder in nested(outward, target):
         large_files(outward, folder)
     if request.get("lean"):  # git's own copies: else everything large would be here twice
-        for kept in (Path(target, ".git/lfs"), *Path(target, ".git/modules").glob("**/lfs")):
-            shutil.rmtree(kept / "objects", ignore_errors=True)
+        for copies in large_copies(target):
+            shutil.rmtree(copies, ignore_errors=True)
     return what, commit
+
+
+def large_copies(target: str) -> list[Path]:
+    """Where git keeps copies of its own of what is large. A submodule may have the name of that folder."""
+    found = (Path(target, ".git/lfs"), *Path(target, ".git/modules").glob("**/lfs"))
+    return [one / "objects" for one in found if (one.parent / "HEAD").is_file() and not (one / "HEAD").is_file()]
 
 
 def same(bound: dict[str, Any], url: str) -> None:

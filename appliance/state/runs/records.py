@@ -88,6 +88,12 @@ class Job:
     """Unix time at which `appliance stop --all` was about to stop the container of this attempt."""
     interrupted: int = 0
     """Earlier attempts that ended with the appliance or the machine, and so do not count."""
+    preempted: str = ""
+    """For whom this attempt makes way with its GPU, in words; empty: it need not."""
+    fault: str = ""
+    """What its GPU has told of this attempt's program, in words."""
+    lost: str = ""
+    """How the GPU of this attempt failed or was taken away, in words: nothing of that is the program's fault."""
 
     @property
     def tries(self) -> int:

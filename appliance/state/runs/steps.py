@@ -144,6 +144,26 @@ def mark_stopped(db: Connection, container: str, at: float | None) -> bool:
     return done.rowcount > 0
 
 
+def preempt(db: Connection, run_id: str, name: str, words: str, *, at: float) -> bool:
+    """Its attempt ends soon, to make way for another. False: it is not under way, or is to end so already."""
+    done = db.execute(
+        "UPDATE jobs SET preempted = ?, stopped = ?"
+        " WHERE run = ? AND name = ? AND preempted = '' AND phase IN ('Starting', 'Running')",
+        (words, at, run_id, name),
+    )
+    return done.rowcount == 1
+
+
+def mark_gpu(db: Connection, run_id: str, name: str, *, fault: str = "", lost: str = "") -> bool:
+    """What befell the GPU of the attempt that is under way. False: none is."""
+    done = db.execute(
+        "UPDATE jobs SET fault = CASE ? WHEN '' THEN fault ELSE ? END, lost = CASE ? WHEN '' THEN lost ELSE ? END"
+        " WHERE run = ? AND name = ? AND phase IN ('Starting', 'Running')",
+        (fault, fault, lost, lost, run_id, name),
+    )
+    return done.rowcount == 1
+
+
 def try_again(
     db: Connection, run_id: str, name: str, before: str, *, at: float, message: str, counts: bool = True
 ) -> bool:
@@ -155,7 +175,7 @@ def try_again(
     done = db.execute(
         "UPDATE jobs SET phase = 'Pending', message = ?, attempt = attempt + 1, not_before = ?, container = '',"
         " exit_code = NULL, started = NULL, finished = NULL, inputs = '{}', outputs = '{}',"
-        " stopped = NULL, interrupted = interrupted + ?"
+        " stopped = NULL, preempted = '', fault = '', lost = '', interrupted = interrupted + ?"
         " WHERE run = ? AND name = ? AND phase = ?",
         (message, at, int(not counts), run_id, name, before),
     )

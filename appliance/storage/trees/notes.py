@@ -68,7 +68,7 @@ def tick(path: str, wait_s: float = _TICK_S) -> int:
 
     Where the clock has not gone on after `wait_s`, that holds for all but what was done in this tick of it.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         first = os.fstat(descriptor).st_ctime_ns
         deadline = time.monotonic() + wait_s

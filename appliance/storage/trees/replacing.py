@@ -28,15 +28,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import ApplianceError, Conflict, NoSpace, NotFound, StorageError, UsageError
-from appliance.storage.argv import run
 from appliance.storage.trees.copying import FULL, copy_entry
 from appliance.storage.trees.ctime import any_since
 from appliance.storage.trees.notes import tick
 from appliance.storage.trees.pinning import FOLDER, descend, folder, missing, parts_of
+from appliance.storage.trees.removing import discard
 
 log = logging.getLogger(__name__)
 
-REMOVE_S = 3600.0
 _TRIES = 20
 """Of the rename, where somebody makes and removes the target all the time."""
 _NOREPLACE, _EXCHANGE = 1, 2
@@ -99,6 +98,14 @@ class Replacement:
             _check_source(source, leaf, source_path)
             with self._in_words():
                 _prepare(source, leaf, self._top, self.name, self._rest, self._parent, durable=self._durable)
+
+    def renew(self) -> None:
+        """A file that is to come is as new as now: who has the old one open sees by its time that it is another."""
+        if len(self._rest) > 1:
+            return  # nothing is there that could be open
+        with self._in_words(), suppress(FileNotFoundError):  # `put` tells
+            if stat.S_ISREG(os.stat(self.name, dir_fd=self._top, follow_symlinks=False).st_mode):
+                os.utime(self.name, dir_fd=self._top, follow_symlinks=False)
 
     def put(self) -> None:
         """The one step. What was there is kept under a hidden name until `remove`."""
@@ -334,9 +341,7 @@ def _rename(source: int, old: str, target: int, new: str, flags: int) -> None:
 
 def _remove(root: Path, *names: str) -> None:
     """What cannot be removed is left for the next `tidy`."""
-    answer = run(["rm", "-rf", "--one-file-system", "--", *(str(root / name) for name in names)], timeout_s=REMOVE_S)
-    if answer.code:
-        log.warning("%s in %s is left: %s", names[0], root, answer.err)
+    discard(*(root / name for name in names))
 
 
 def _words(error: OSError, root: Path, path: str) -> ApplianceError:

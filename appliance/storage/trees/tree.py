@@ -7,6 +7,7 @@ here blocks; callers run it in a worker thread.
 from __future__ import annotations
 
 import errno
+import heapq
 import os
 import stat
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ __all__ = [
     "Replacement",
     "TreeEntry",
     "list_directory",
+    "list_first",
     "open_file",
     "pin",
     "pinned",
@@ -64,6 +66,11 @@ def open_file(root: Path, path: str) -> BinaryIO:
 
 def list_directory(root: Path, path: str = "") -> list[TreeEntry]:
     """What is in the directory `path` below `root`, sorted by name. Raises as `open_file`, and TooLarge."""
+    return list_first(root, path, MOST_ENTRIES)[0]
+
+
+def list_first(root: Path, path: str, most: int) -> tuple[list[TreeEntry], int]:
+    """As `list_directory`, of which the first ones alone are looked at, and how many there are."""
     with pinned(root, path) as found:
         if not stat.S_ISDIR(os.fstat(found).st_mode):
             raise NotFound(f"{path!r} is not a directory", hint="links are not followed")
@@ -72,18 +79,18 @@ def list_directory(root: Path, path: str = "") -> list[TreeEntry]:
         except OSError as error:
             raise missing(path, error) from None
     try:
-        entries = []
-        with os.scandir(here) as names:
-            for name in names:
-                if (entry := _entry(name.name, here)) is not None:
-                    entries.append(entry)
-                if len(entries) > MOST_ENTRIES:
+        names = []
+        with os.scandir(here) as there:
+            for one in there:
+                names.append(one.name)
+                if len(names) > MOST_ENTRIES:
                     raise TooLarge(
                         f"more than {MOST_ENTRIES} entries in {path!r}", hint="look into one of its directories"
                     )
+        first = heapq.nsmallest(most, names, key=os.fsencode)
+        return [entry for name in first if (entry := _entry(name, here)) is not None], len(names)
     finally:
         os.close(here)
-    return sorted(entries, key=lambda entry: entry.name)
 
 
 def kind_of(mode: int) -> Kind:

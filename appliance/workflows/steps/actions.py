@@ -26,6 +26,9 @@ from appliance.errors import ApplianceError, UsageError
 from appliance.fetching import git, programs
 from appliance.fetching import s3 as bucket
 from appliance.fetching.programs import FILES
+from appliance.scheduler.leasing import LEASE
+from appliance.scheduler.types import Answer
+from appliance.spec.limits import Limits
 from appliance.spec.models import (
     ContainerAction,
     DeployAction,
@@ -41,7 +44,7 @@ from appliance.workflows.steps import checkout, deploying, notebook_step, s3
 from appliance.workflows.steps.checkout import checkout_of
 from appliance.workflows.steps.local import Place
 
-MEBIBYTE = 1024 * 1024
+NO_LEASE = Answer("unneeded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +135,9 @@ def container_spec(
     env: Mapping[str, str],
     mounts: Sequence[Mount],
     port: int,
-    shm_mb: int,
+    limits: Limits,
     attempt: int = 1,
+    lease: Answer = NO_LEASE,
 ) -> ContainerSpec:
     """The container of job `name`. `image` is what `task.image` stands for on this engine."""
     owner = Owner(instance=instance, kind="run", name=subject(run), uid=run.id, part=name)
@@ -150,12 +154,15 @@ def container_spec(
     return ContainerSpec(
         name=container_name(instance, run, name, attempt),
         image=image,
-        labels=owner.to_labels(),
+        labels={**owner.to_labels(), **({LEASE: lease.lease} if lease.state == "granted" else {})},
         entrypoint=task.entrypoint,
         command=task.command,
         env={**given, **env},
         mounts=mounts,
-        shm_bytes=shm_mb * MEBIBYTE,
+        cpus=limits.cpus,
+        memory_bytes=limits.memory_bytes,
+        shm_bytes=limits.shm_bytes,
+        gpus=lease.cards if lease.state == "granted" else (),
     )
 
 

@@ -1,23 +1,16 @@
-"""What `notebook@v1` executes, with which parameters, and where the executed file goes. Pure.
-
-`inside.run_notebook` does it. Parameters are written into the executed notebook, so `secret:NAME` means nothing among
-them: a secret comes to a notebook as a variable of the job.
-"""
+"""What `notebook@v1` executes, with which parameters, and where the executed file goes. Pure."""
 
 from __future__ import annotations
 
-import keyword
-from pathlib import Path
 from posixpath import basename, normpath
 
 from appliance.errors import UsageError
-from appliance.fetching import programs
+from appliance.headless import program
+from appliance.headless.program import PROGRAM, SUFFIX
 from appliance.spec.models import Job, NotebookAction
 from appliance.workflows.steps.targets import target_of
 
-SUFFIX = ".ipynb"
-PROGRAM = "run_notebook"
-INSIDE = Path(__file__).with_name("inside")
+__all__ = ["PROGRAM", "files_of", "output_of"]
 
 
 def files_of(action: NotebookAction, job: Job) -> dict[str, str]:
@@ -26,18 +19,8 @@ def files_of(action: NotebookAction, job: Job) -> dict[str, str]:
     if not action.notebook.startswith("/") or not notebook.endswith(SUFFIX) or "\0" in notebook:
         hint = "such as /inputs/repo/train.ipynb"
         raise UsageError(f"`notebook` is not the path of a notebook in the job: {action.notebook!r}", hint=hint)
-    for name in action.parameters:
-        if not name.isidentifier() or keyword.iskeyword(name):
-            raise UsageError(
-                f"the parameter {name!r} cannot be the name of a Python variable", hint="use letters, digits and _"
-            )
-    request = {
-        "notebook": notebook,
-        "output": output_of(action, job),
-        "parameters": action.parameters,
-        "kernel": action.kernel,
-    }
-    return programs.files_of(PROGRAM, request, folder=INSIDE)
+    program.check_parameters(action.parameters)
+    return program.files_of(notebook, output_of(action, job), action.parameters, action.kernel)
 
 
 def output_of(action: NotebookAction, job: Job) -> str:

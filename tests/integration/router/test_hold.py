@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 
 from appliance.router import process
+from appliance.router import router as router_module
 from appliance.router.router import Router
 from appliance.router.sync import Observed
 from appliance.router.table import Hold, Route, Target
@@ -217,6 +218,34 @@ async def test_a_reload_waits_until_nobody_is_held(door: Door, router: Router) -
         async with asyncio.timeout(DEADLINE_S):
             await rebinding
     assert (await router.status()).pid != pid
+
+
+async def test_a_haproxy_that_does_not_take_a_change_is_replaced_when_nobody_is_held(
+    door: Door, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(router_module, "TEND_S", 0.05)
+    runtime = router._haproxy._runtime
+    run = runtime.run
+
+    async def deaf(commands: Sequence[str]) -> None:
+        await run([command for command in commands if Y.removeprefix("/") not in command])
+
+    monkeypatch.setattr(runtime, "run", deaf)
+    backend = await door.backend("a")
+    await router.set_route(held())
+    pid = (await router.status()).pid
+    async with watched(router):
+        async with asking(door, router, 3) as tasks:
+            await router.set_route(Route(Y, (Target("a", backend.port),), strip=True))
+            assert (await router.status()).pid == pid
+            await router.set_route(held(backend))
+            assert [answer.status for answer in await answers(tasks)] == [200] * 3
+        await until(lambda: _leads(door, Y))
+    assert (await router.status()).pid != pid
+
+
+async def _leads(door: Door, prefix: str) -> bool:
+    return (await get(door.port, f"{prefix}/p")).status == 200
 
 
 async def test_a_reload_is_not_kept_up_longer_than_the_hold(door: Door, router: Router) -> None:

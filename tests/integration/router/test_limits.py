@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import shutil
 from dataclasses import replace
 from hashlib import sha256
+from typing import Any
 
 import pytest
 
@@ -49,6 +51,46 @@ async def test_only_the_password_is_let_in_and_the_server_does_not_see_it(door: 
     assert b"authorization" not in answer.body.lower()
     answer = await get(door.port, f"{Y}/p", f"Authorization: {wrong}")
     assert b"authorization" in answer.body.lower(), "where nothing is checked it is the server's"
+
+
+@pytest.mark.parametrize(("kind", "scheme"), [("key", "Bearer"), ("basic", "Basic"), ("basic", "Bearer")])
+async def test_a_scheme_is_known_in_any_letters(door: Door, router: Router, kind: str, scheme: str) -> None:
+    """And after it come one space or more; RFC 9110, 11.4."""
+    allowed = access(kind, f"{scheme} One two=")
+    await router.set_route(replace(route(X, await door.backend("x")), access=allowed))
+    for sent in (f"{scheme} One two=", f"{scheme.lower()} One two=", f"{scheme.upper()}   One two="):
+        assert (await get(door.port, X, f"Authorization: {sent}")).status == 200, sent
+    other = "Basic" if scheme == "Bearer" else "Bearer"
+    wrong = [f"{other} One two=", f"{scheme} one two=", f"{scheme} One", f"{scheme}One two=", "One two=", scheme]
+    for sent in (*wrong, f"{scheme} {scheme} One two="):
+        assert (await get(door.port, X, f"Authorization: {sent}")).status == 401, sent
+
+
+async def test_a_refusal_says_what_to_do(door: Door, router: Router) -> None:
+    plain = route(X, await door.backend("x"))
+    await router.set_route(replace(plain, access=access("key", "Bearer one")))
+    assert "Authorization: Bearer" in (await problem(door))["hint"]
+    await router.set_route(replace(plain, access=access("basic", "Basic one")))
+    assert "paperspace" in (await problem(door))["hint"]
+    await router.set_route(replace(plain, limits=Limits(body=1234)))
+    found = await problem(door, "Content-Length: 1235", "Expect: 100-continue", method="POST")
+    assert (found["type"], found["status"]) == ("urn:appliance:too_large", 413)
+    assert found["detail"].endswith(" takes: 1234 bytes.")
+    await router.set_route(replace(plain, limits=Limits(requests=2, window_s=3600)))
+    for _ in range(2):
+        assert (await get(door.port, X)).status == 200
+    assert (await problem(door))["detail"].endswith(" allows: 2 in 3600 s.")
+    page = await get(door.port, X, "Accept: text/html")
+    assert page.headers["content-type"].startswith("text/html")
+    assert b"allows: 2 in 3600 s.</h1>" in page.body
+
+
+async def problem(door: Door, *headers: str, method: str = "GET") -> dict[str, Any]:
+    answer = await get(door.port, X, *headers, method=method)
+    assert answer.headers["content-type"] == "application/problem+json"
+    found: dict[str, Any] = json.loads(answer.body)
+    assert found["status"] == answer.status
+    return found
 
 
 async def test_a_second_header_opens_nothing(door: Door, router: Router) -> None:

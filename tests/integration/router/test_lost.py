@@ -41,3 +41,31 @@ async def _is_named(door: Door, prefix: str, name: str) -> bool:
 
 async def _is_held(router: Router) -> bool:
     return (await router.meters())[ALSO].held == 1
+
+
+async def test_one_who_looked_before_it_was_lost_does_not_bring_it_back(door: Door, router: Router) -> None:
+    """Its port may be a stranger's by then; HAProxy's own look cannot tell who listens."""
+    one, stranger = await door.backend("one"), await door.backend("stranger")
+    seen = Route(X, (Target("one", one.port), Target("gone", stranger.port)), True)
+    await router.lost("gone")
+    await router.set_route(seen)
+    assert {word(await get(door.port, f"{X}/p")) for _ in range(10)} == {"one"}
+    assert stranger.requests == 0
+    assert not router.back("nobody")
+    assert router.back("gone")
+    await router.set_route(seen)
+    await until(lambda: _is_named(door, X, "stranger"))
+
+
+async def test_one_that_is_lost_while_a_change_waits_is_left_out(door: Door, router: Router) -> None:
+    one, stranger = await door.backend("one"), await door.backend("stranger")
+    async with router._lock:
+        change = asyncio.create_task(
+            router.set_route(Route(X, (Target("one", one.port), Target("gone", stranger.port)), True))
+        )
+        await asyncio.sleep(0)
+        ending = asyncio.create_task(router.lost("gone"))
+        await asyncio.sleep(0)
+    await asyncio.gather(change, ending)
+    assert {word(await get(door.port, f"{X}/p")) for _ in range(10)} == {"one"}
+    assert stranger.requests == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -13,11 +14,12 @@ from appliance.errors import RouterError
 from appliance.router import process, saved
 from appliance.router.router import Router
 from appliance.router.saved import Saved
-from appliance.router.table import Route, Table
+from appliance.router.table import Hold, Route, Table, Target
 from tests.integration.router.door import (
     DEADLINE_S,
     NEEDS,
     A,
+    Answer,
     Door,
     X,
     get,
@@ -28,8 +30,10 @@ from tests.integration.router.door import (
     watched,
     word,
 )
+from tests.support.ports import free_port
 
 pytestmark = NEEDS
+HOLD = Hold(DEADLINE_S, 10)
 
 
 async def test_a_new_router_adopts_the_running_haproxy(door: Door, router: Router) -> None:
@@ -111,6 +115,21 @@ async def test_a_haproxy_without_its_socket_is_replaced(door: Door, router: Rout
     assert not process.alive(pid)
 
 
+async def test_nobody_is_led_to_whom_it_knew_before_it_was_stopped(door: Door, router: Router) -> None:
+    """Their programs end with it, and their ports are anybody's by the next start: also where somebody listens."""
+    stranger = await door.backend("stranger")
+    await router.set_route(Route(X, (Target("gone", stranger.port),), True, hold=HOLD))
+    await door.router().stop()
+    again = door.router()
+    await again.start()
+    waiting = asyncio.create_task(get(door.port, f"{X}/p"))
+    await until(lambda: _holds_or_answered(again, waiting))
+    await again.set_route(Route(X, (Target("next", (await door.backend("next")).port),), True, hold=HOLD))
+    async with asyncio.timeout(DEADLINE_S):
+        assert word(await waiting) == "next"
+    assert stranger.requests == 0
+
+
 async def test_stop_ends_it_and_leaves_nothing(door: Door, router: Router) -> None:
     await router.set_route(route(A, await door.backend("a")))
     async with watched(router):
@@ -124,7 +143,52 @@ async def test_stop_ends_it_and_leaves_nothing(door: Door, router: Router) -> No
         with pytest.raises(RouterError, match="not been started"):
             await router.set_route(Route(A, (), strip=False))
     await router.start()
-    assert word(await get(door.port, A)) == "a"
+    assert [found.prefix for found in (await router.status()).routes] == [A]
+
+
+async def test_who_comes_right_after_the_start_waits_for_the_next_program(door: Door) -> None:
+    """Those that were saved have ended: so many that HAProxy cannot have looked at all, nor ask all for one request."""
+    ended = tuple(Target(f"gone-{number}", free_port()) for number in range(40))
+    _save(door, Table().put(Route(X, ended, True, hold=HOLD)))
+    router = door.router()
+    await router.start()
+    waiting = asyncio.create_task(get(door.port, f"{X}/p"))
+    await until(lambda: _holds_or_answered(router, waiting))
+    assert not waiting.done(), waiting.result()
+    backend = await door.backend("next")
+    await router.set_route(Route(X, (Target("next", backend.port),), True, hold=HOLD))
+    async with asyncio.timeout(DEADLINE_S):
+        assert word(await waiting) == "next"
+
+
+async def test_who_lives_is_led_to_right_after_the_start(door: Door) -> None:
+    """Also beside one that has ended."""
+    backend = await door.backend("lives")
+    targets = (Target("gone", free_port()), Target("lives", backend.port))
+    _save(door, Table().put(Route(X, targets, True, hold=HOLD)))
+    router = door.router()
+    await router.start()
+    assert {word(await get(door.port, f"{X}/p", method="POST", body=b"b")) for _ in range(20)} == {"lives"}
+    assert (await router.meters())[X].held == 0
+
+
+async def test_a_haproxy_that_lives_keeps_whom_it_leads_to(door: Door, router: Router) -> None:
+    """It looks after them by itself: one that does not listen for a moment comes back without a word from anybody."""
+    target = Target("busy", free_port())
+    await router.set_route(Route(X, (target,), True, hold=HOLD))
+    again = door.router()
+    await again.start()
+    assert [found.targets for found in (await again.status()).routes] == [(target,)]
+
+
+def _save(door: Door, table: Table) -> None:
+    directory = door.directory / "router"
+    directory.mkdir(mode=0o711)
+    saved.write(directory / "routes.json", saved.to_json(Saved(table), saved.this_boot()))
+
+
+async def _holds_or_answered(router: Router, waiting: asyncio.Task[Answer]) -> bool:
+    return waiting.done() or (await router.meters())[X].held == 1
 
 
 async def test_haproxy_has_a_session_of_its_own(door: Door, router: Router) -> None:

@@ -11,7 +11,7 @@ from appliance.datasets.uploads import Uploads
 from appliance.engine.docker import Engine
 from appliance.history.measuring import SpaceReports
 from appliance.history.workspaces import Workspaces
-from appliance.notebooks.controller import NotebookController
+from appliance.notebooks.notebooks import Notebooks
 from appliance.storage.room import Room
 from appliance.telemetry.telemetry import Telemetry
 from appliance.telemetry.types import LogLine, LogQuery
@@ -61,7 +61,7 @@ def parts_of(bench: Bench, lines: Lines, hints: list[str]) -> Parts:
         registries=Registries(bench.db, bench.vault, bench.clock),
         space=SpaceReports(bench.db, bench.store, room, low=0, clock=bench.clock),
         backups=cast(Backups, None),
-        notebooks=cast(NotebookController, None),
+        notebooks=cast(Notebooks, None),
         rooms=bench.controller.rooms,
         hint=hint,
         clock=bench.clock,

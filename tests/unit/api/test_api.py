@@ -21,7 +21,7 @@ from appliance.engine.docker import Engine
 from appliance.errors import all_errors
 from appliance.history.measuring import SpaceReports
 from appliance.history.workspaces import Workspaces
-from appliance.notebooks.controller import NotebookController
+from appliance.notebooks.notebooks import Notebooks
 from appliance.settings import Settings
 from appliance.state import events, resources
 from appliance.state.db import Database
@@ -76,7 +76,7 @@ class House:
             registries=Registries(self.db, secrets, clock),
             space=SpaceReports(self.db, store, Room(store, home, low=0, reserve=0), low=0, clock=clock),
             backups=cast(Backups, None),
-            notebooks=cast(NotebookController, None),
+            notebooks=cast(Notebooks, None),
             rooms=cast(Rooms, None),
             hint=lambda kind, uid: self.hints.append(kind),
             clock=clock,
@@ -281,8 +281,42 @@ async def test_a_waiting_page_names_the_resource_and_escapes_it(house: House) ->
     assert (page.status_code, page.headers["retry-after"]) == (503, "2")
     assert "refresh" in page.text
     plain = await house.front.get("/notebooks/nb/api")
-    assert (plain.status_code, plain.json()["status"]) == (503, 503)
+    is_problem(plain, 503, "not_ready")
+    assert (plain.headers["retry-after"], plain.json()["detail"]) == ("2", "notebook nb is pending")
     is_problem(await house.front.get("/notebooks/%3Cscript%3E/lab"), 404, "not_found")
+
+
+async def test_what_an_open_page_asks_of_a_notebook_that_is_gone_is_not_answered_404(house: House) -> None:
+    """JupyterLab would ask for the folder above at once, without an end."""
+    answer = await house.front.get("/notebooks/lab/api/contents?content=1")
+    is_problem(answer, 410, "gone")
+    assert answer.headers["cache-control"] == "no-store"
+    is_problem(await house.front.get("/notebooks/lab/lab/api/workspaces/auto-1"), 410, "gone")
+    is_problem(await house.front.get("/deployments/web/api/x"), 404, "not_found")
+
+
+async def test_people_at_an_old_address_are_told_the_new_one(house: House) -> None:
+    await house.apply(NOTEBOOK)
+    people = {"Accept": "text/html"}
+    none = await house.front.get("/notebooks/old%3Cb%3E/lab", headers=people)
+    assert (none.status_code, "<b>" in none.text) == (404, False)
+    assert "There is no notebook old&lt;b&gt;" in none.text
+    with house.db.write() as db:
+        db.execute("UPDATE resources SET status = json_set(status, '$.former', json('[\"old\"]'))")
+    page = await house.front.get("/notebooks/old/lab/tree/a.ipynb", headers=people)
+    assert page.status_code == 410
+    assert "notebook old is called nb now" in page.text
+    assert '<a href="/notebooks/nb/">' in page.text
+    assert "is called nb now" in (await house.front.get("/notebooks/old/api/kernels")).json()["detail"]
+
+
+async def test_the_page_of_a_stopped_one_says_why_and_how_to_start_it(house: House) -> None:
+    await house.apply(NOTEBOOK)
+    with house.db.write() as db:
+        db.execute("UPDATE resources SET phase = 'Stopped', message = 'nobody used <it>'")
+    page = (await house.front.get("/notebooks/nb/", headers={"Accept": "text/html"})).text
+    assert "Nobody used &lt;it&gt;." in page
+    assert "`appliance notebook start nb`" in page
 
 
 async def test_status_reads_no_more_than_the_state(house: House) -> None:

@@ -9,12 +9,14 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import uvicorn
 
 from appliance import home
+from appliance.api import commands
 from appliance.api.app import build_app
 from appliance.api.deployments import rollout, status
 from appliance.cli import render
@@ -363,10 +365,23 @@ def test_nothing_runs_and_nothing_is_known(served: Served, client: Client) -> No
     with pytest.raises(Conflict, match="no earlier revision has ever served"):
         client.roll_back("web")
     assert rollout([]) is None
-    assert status({}, [], None, None) == {
+    assert status({}, [], None, None, now=0.0) == {
         "rollout": None, "scale": None, "asleep": False, "held": None, "replicas": [],
     }  # fmt: skip
     assert json.loads(json.dumps(client.get("deployments", "web")))["status"]["rollout"]["serving"] is None
+
+
+def test_who_leaves_tells_for_how_long_it_is_there_and_is_asked_last_to_run_a_command() -> None:
+    rows = [
+        {"id": "2-0", "state": "leaving", "container": "b" * 64, "ready": False, "leaves_by": 130.0},
+        {"id": "1-0", "state": "starting", "container": "a" * 64, "ready": False},
+    ]
+    meter = Meter(0, {"b" * 12: ServerMeter(2, 9, 0)})
+    for now, left in ((100.0, 30.0), (150.0, 0.0)):
+        found = status({"replicas": rows}, [], None, meter, now=now)["replicas"]
+        assert [(row["leaving_s"], row["in_flight"]) for row in found] == [(left, 2), (None, None)]
+    deployment = cast(resources.Resource, SimpleNamespace(name="web", status={"replicas": rows}))
+    assert commands.container_of(deployment, "") == "a" * 64
 
 
 def test_an_apply_tells_what_is_missing(

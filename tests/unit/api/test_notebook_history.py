@@ -13,8 +13,8 @@ import httpx2
 import pytest
 
 from appliance.api import files
-from appliance.notebooks.controller import NotebookController
 from appliance.notebooks.history import History
+from appliance.notebooks.notebooks import Notebooks
 from appliance.settings import Settings
 from appliance.state import resources
 from appliance.state.resources import Resource
@@ -38,7 +38,7 @@ class NotebookHouse(House):
             locks=defaultdict(asyncio.Lock),
             end_sessions=self.end_sessions,
         )
-        self.parts.notebooks = cast(NotebookController, SimpleNamespace(history=history))
+        self.parts.notebooks = cast(Notebooks, SimpleNamespace(history=history))
 
     async def end_sessions(self, notebook: Resource) -> None:
         self.ended.append(notebook.name)

@@ -13,6 +13,7 @@ from appliance import home as homes
 from appliance.backup.backups import Backups
 from appliance.backup.restore import Restored, restore
 from appliance.backup.work import Work
+from appliance.daemon import leave_out
 from appliance.datasets.datasets import Datasets
 from appliance.history.workspaces import Workspaces
 from appliance.settings import Settings, load
@@ -24,7 +25,6 @@ from appliance.storage.open import open_store
 from appliance.storage.zfs.store import ZfsStore
 from appliance.telemetry.telemetry import Telemetry
 from appliance.vault.secrets import Secrets
-from appliance.workflows.kept.worth import leave_out
 from tests.unit.storage.trees import describe
 
 

@@ -48,7 +48,7 @@ async def test_an_unchanged_appliance_costs_next_to_nothing_again(rooms: Rooms, 
     first = await rooms.back_up(places.target)
     second = await rooms.back_up(places.target)
     assert second.phase == "Succeeded"
-    assert second.bytes < first.bytes / 4, "the state and the logs, and no file of a volume"
+    assert second.bytes < first.bytes / 3, "the state and the logs, and no file of a volume"
     checked = await rooms.back_up(places.target, verify=True)
     assert checked.phase == "Succeeded"
     assert "all 2 points are whole" in checked.message
@@ -171,7 +171,7 @@ async def test_what_was_archived_before_a_kill_is_not_archived_again(
     assert (first.phase, Target(Path(places.target)).ids()) == ("Failed", [])
     second = await rooms.back_up(places.target)
     assert second.phase == "Succeeded"
-    assert second.bytes < first.bytes / 4
+    assert second.bytes < first.bytes / 3
     assert not (Path(places.target) / "unfinished.jsonl").exists()
 
 
@@ -292,6 +292,20 @@ async def test_a_run_that_ends_meanwhile_takes_its_volumes_along(
     assert any(first in note for note in done.notes)
     async with opened(places.new_home, {}) as again:
         assert again.store.volumes("runs") == [second]
+
+
+async def test_what_can_be_fetched_again_is_left_out_and_that_is_said(rooms: Rooms, places: Places) -> None:
+    fetched, written = "content/a-deployment/a-key", "integrations/a-deployment/notes"
+    for volume in (fetched, written):
+        (rooms.store.create(volume) / "file").write_text(volume)
+    ended = await rooms.back_up(places.target)
+    assert ended.phase == "Succeeded", ended.message
+    assert "without 1 volume that can be made or fetched again" in ended.message
+    assert rooms.store.volumes("content") == [fetched], "here all is as it was"
+    await anyio.to_thread.run_sync(restored, places.new_home, places.target, {})
+    async with opened(places.new_home, {}) as again:
+        assert (again.store.volumes("content"), again.store.volumes("integrations")) == ([], [written])
+        assert (again.store.path(written) / "file").read_text() == written
 
 
 async def test_pruning_keeps_what_the_points_that_stay_need(rooms: Rooms, places: Places) -> None:

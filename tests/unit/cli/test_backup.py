@@ -66,7 +66,6 @@ def test_a_path_is_made_absolute_and_the_point_is_printed(
     assert "key of the secrets" in said.err
     assert main(["backup", "zfs:tank/backup"]) == 0
     assert daemon.asked[1] == ("zfs:tank/backup", False, 0)
-    assert main(["backup", "here", "--keep", "-1"]) == 2
 
 
 def test_a_failure_is_told_and_ctrl_c_cancels(

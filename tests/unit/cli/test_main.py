@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from appliance.cli import render
-from appliance.cli.logs import _since
 from appliance.cli.main import COMMANDS, main
+from appliance.cli.since import since
 from appliance.errors import UsageError
 from appliance.spec.dump import read_mapping
 
@@ -81,10 +81,10 @@ def test_sizes() -> None:
 
 
 def test_since_takes_spans_and_times() -> None:
-    assert _since("") == 0
-    assert _since("1700000000") == 1_700_000_000
+    assert since("") == 0
+    assert since("1700000000") == 1_700_000_000
     with pytest.raises(UsageError):
-        _since("yesterday")
+        since("yesterday")
 
 
 @pytest.mark.parametrize("noun", COMMANDS)

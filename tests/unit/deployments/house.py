@@ -11,10 +11,10 @@ from appliance.datasets.datasets import Datasets
 from appliance.datasets.models import Models
 from appliance.deployments.content import Prepared
 from appliance.deployments.controller import DeploymentController
-from appliance.deployments.fit import Room
 from appliance.deployments.scaler import Scaled
 from appliance.engine.types import Container, Mount
 from appliance.errors import NotFound
+from appliance.scheduler.leasing import Leases, NoGpus
 from appliance.settings import Settings
 from appliance.spec.models import Deployment
 from appliance.state import events, resources
@@ -75,6 +75,10 @@ class Load:
     def __init__(self) -> None:
         self.replicas_now: int | None = None
         self.asleep = False
+        self.said: dict[str, str] = {}
+
+    def silent(self, deployment: Resource) -> Mapping[str, str]:
+        return self.said
 
     def replicas(self, deployment: Resource, spec: Deployment) -> Scaled:
         if self.asleep:
@@ -99,8 +103,12 @@ class House:
         self.models = Models(self.db, self.store, clock)
         self.content = Fetching()
         self.load = Load()
-        self.machine = Room()
+        self.memory: int | None = None
+        """Bytes that can be had."""
         self.no_room = ""
+        self.booted = 0.0
+        self.leases: Leases = NoGpus()
+        self.counter: Callable[[], float] = clock
         self.controller = self.another()
 
     def another(self) -> DeploymentController:
@@ -114,9 +122,6 @@ class House:
             "scaler": self.load,
         }
 
-        async def machine() -> Room:
-            return self.machine
-
         return DeploymentController(
             db=self.db,
             models=self.models,
@@ -126,8 +131,10 @@ class House:
             clock=self.clock,
             hint=lambda kind, key: None,
             no_room=lambda: self.no_room,
-            machine=machine,
-            counter=self.clock,
+            machine=lambda: self.memory,
+            leases=self.leases,
+            counter=self.counter,
+            booted=self.booted,
             **parts,
         )
 

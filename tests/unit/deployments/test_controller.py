@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+from collections.abc import Collection
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from appliance import revisions
+from appliance.deployments import acting
 from appliance.engine.labels import owner_of
-from appliance.errors import Conflict, SpecError
+from appliance.errors import Conflict, EngineError, SpecError
 from appliance.router.table import Access
 from appliance.state import resources
 from tests.unit.deployments.house import READY, House, short, spec
@@ -57,6 +61,33 @@ async def test_an_update_switches_when_the_new_revision_is_whole_and_drains_the_
     await house.settle()
     assert set(house.router.drained) == short(old)
     assert {one.id for one in old} <= set(house.telemetry.drained)
+
+
+async def test_who_leaves_is_shown_until_it_has_gone(house: House) -> None:
+    house.declare(spec("one"))
+    await house.settle()
+    old = {one.id for one in house.running("one")}
+    house.router.gate.clear()
+    house.declare(spec("two"))
+    await house.run("Ready")
+    await house.until(lambda: len(house.row.status["replicas"]) == 4)
+    leaving = [row for row in house.row.status["replicas"] if row["state"] == "leaving"]
+    assert {row["container"] for row in leaving} == old
+    assert all(0 < row["leaves_by"] - house.clock() <= house.settings.drain_s for row in leaving)
+    house.router.gate.set()
+    await house.settle()
+    await house.until(lambda: len(house.row.status["replicas"]) == 2)
+
+
+async def test_what_is_told_of_a_replica_that_ends_no_request_is_shown_of_it(house: House) -> None:
+    house.declare(spec("one"))
+    await house.settle()
+    first, _ = house.running()
+    house.load.said = {first.id[:12]: "none has ended for 30 s"}
+    await house.until(lambda: [row["message"] for row in house.row.status["replicas"]].count("") == 1)
+    assert house.row.phase == "Ready"
+    house.load.said = {}
+    await house.until(lambda: [row["message"] for row in house.row.status["replicas"]] == ["", ""])
 
 
 async def test_a_dead_replica_of_the_serving_revision_is_replaced_while_a_bad_one_fails(house: House) -> None:
@@ -140,6 +171,94 @@ async def test_delete_removes_everything(house: House) -> None:
     assert house.engine.containers == {}
     assert house.router.routes == {}
     assert house.reasons[-1] == "Deleted"
+
+
+async def test_what_cannot_be_let_go_keeps_its_row_and_is_tried_again(house: House) -> None:
+    house.declare(spec("one"))
+    await house.settle()
+    uid, let_go = house.row.uid, house.images.let_go
+
+    async def refuse(prefix: str, keep: Collection[str]) -> None:
+        raise EngineError("the engine is busy")
+
+    house.images.let_go = refuse  # type: ignore[method-assign]
+    with house.db.write() as db:
+        resources.set_deleting(db, uid, now=house.clock())
+    await house.until(lambda: "the engine is busy" in house.row.message)
+    again = await house.controller.reconcile(uid)
+    assert again is not None
+    assert again.after > 1
+    assert not house.engine.containers
+    house.images.let_go = let_go  # type: ignore[method-assign]
+    async with asyncio.timeout(20):
+        while resources.find_uid(house.db.read, uid):
+            await house.controller.reconcile(uid)
+    assert house.images.kept == {}
+    assert house.reasons[-1] == "Deleted"
+
+
+async def test_who_cannot_leave_for_an_unexpected_reason_is_tried_again_after_a_pause(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acting, "LEAVE_RETRY_S", 0.2)
+    house.declare(spec("one", replicas=1))
+    await house.settle()
+    remove, tries = house.engine.remove, []
+
+    async def broken(container_id: str) -> None:
+        tries.append(asyncio.get_running_loop().time())
+        raise OSError("a file cannot be read")
+
+    house.engine.remove = broken  # type: ignore[method-assign]
+    house.declare(spec("two", replicas=1))
+    await house.until(lambda: len(tries) == 3)
+    assert tries[2] - tries[0] > 0.3
+    house.engine.remove = remove  # type: ignore[method-assign]
+    await house.settle()
+
+
+async def test_the_same_problem_is_told_once_until_it_is_over(house: House) -> None:
+    house.vault.set("TOKEN", "abcdefghijkl")
+    house.declare(spec("one", env=[{"name": "T", "value": "secret:TOKEN"}]))
+    await house.settle()
+
+    async def fail() -> None:
+        house.vault.delete("TOKEN")
+        house.engine.end(house.running()[0].id, 1)
+        house.clock.now += 30
+        for _ in range(10):
+            with suppress(Conflict):
+                await house.controller.reconcile(house.row.uid)
+            house.clock.now += 1
+            await asyncio.sleep(0.005)
+
+    await fail()
+    assert house.reasons.count("Problem") == 1
+    assert "no secret named 'TOKEN'" in house.row.message
+    house.vault.set("TOKEN", "abcdefghijkl")
+    await house.settle()
+    await fail()
+    assert house.reasons.count("Problem") == 2
+
+
+async def test_a_replica_with_newer_secrets_than_its_sisters_is_told_once(house: House) -> None:
+    house.vault.set("TOKEN", "an-old-value")
+    house.declare(spec("one", replicas=3, env=[{"name": "T", "value": "secret:TOKEN"}]))
+    await house.settle()
+    house.engine.end(house.running()[0].id, 1)
+    await house.settle()
+    assert "SecretsDiffer" not in house.reasons
+    house.vault.set("TOKEN", "a-newer-value")
+    for _ in range(2):
+        house.engine.end(house.running()[0].id, 1)
+        await house.settle()
+    (event,) = [event for event in house.events if event.reason == "SecretsDiffer"]
+    assert "appliance deployment restart web" in event.message
+    assert "value" not in event.message.replace("as they", "")
+    with house.db.write() as db:
+        revisions.restart(db, house.row, source="cli", now=house.clock())
+    await house.settle()
+    assert house.reasons.count("SecretsDiffer") == 1
 
 
 async def test_a_restarted_daemon_adopts_replicas_and_they_go_on_serving(house: House) -> None:

@@ -7,19 +7,8 @@ from dataclasses import dataclass, field, replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.deployments.plan import (
-    LONG_LIFE_S,
-    LOOP,
-    Facts,
-    Place,
-    Plan,
-    Replica,
-    Revision,
-    decide,
-    describe,
-    restart_at,
-    streak,
-)
+from appliance.deployments.facts import Facts, Place, Plan, Replica, Revision
+from appliance.deployments.plan import LONG_LIFE_S, LOOP, decide, describe, restart_at, streak
 
 NOW = 10_000.0
 A, B = Revision(1, "a", 2), Revision(2, "b", 2)
@@ -483,3 +472,25 @@ def test_who_comes_back_for_a_third_revision_waits_for_the_second_to_leave() -> 
     assert plan.make == ()
     plan = decide(replace(third_facts, replicas=()), NOW)
     assert plan.make == (Place(A, 0), Place(A, 1))
+
+
+def test_it_tells_when_a_revision_is_undone() -> None:
+    rolls = facts(B, A0, A1, BAD_B, stable=A, back=True)
+    assert decide(rolls, NOW).undo_at == NOW - 10 + 300
+    assert decide(replace(rolls, looking=NOW - 5), NOW).undo_at == NOW - 5 + 300
+    assert decide(replace(rolls, back=False), NOW).undo_at is None
+    assert decide(replace(rolls, blocked=FULL), NOW).undo_at is None
+    assert decide(facts(B, B0, B1, stable=A, back=True), NOW).undo_at is None
+    waits = replace(rolls, prepared="busy", since=0.0, asked=NOW - 20)
+    assert decide(waits, NOW).undo_at is None, "an image may take an hour"
+    assert decide(replace(waits, prepared="failed"), NOW).undo_at == NOW - 20 + 300
+
+
+def test_a_new_replica_that_does_not_answer_yet_is_no_news() -> None:
+    new = replica(A, 0, ready=False, said="GET /: refused", started=NOW - 3)
+    plan = decide(facts(replace(A, replicas=1), new), NOW)
+    assert "refused" not in plan.message
+    assert plan.wake == NOW + 7
+    assert "refused" in decide(facts(replace(A, replicas=1), new), NOW + 7).message
+    again = replace(new, restarts=1, streak=1)
+    assert "refused" in decide(facts(replace(A, replicas=1), again), NOW).message

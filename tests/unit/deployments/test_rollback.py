@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import suppress
 
 import pytest
@@ -63,6 +64,8 @@ async def test_what_is_not_ready_by_its_deadline_is_undone_with_its_last_words(h
     assert event.level == "error"
     assert "ImportError: no module named torch" in event.message
     assert "ImportError: no module named torch" in rows(house)[2].words
+    later = house.events[house.events.index(event) :]
+    assert not [one.message for one in later if re.search(r"restart \d+ in", one.message)], "nothing is restarted"
     assert all("bad" not in (target or "") for target in house.served)
 
 
@@ -486,3 +489,29 @@ async def test_what_cannot_be_let_go_now_is_let_go_later(house: House) -> None:
     house.images.let_go = let_go  # type: ignore[method-assign]
     await passes(house, 3)
     assert set(house.images.kept.values()) == {"image-1", "image-2"}
+
+
+async def test_a_clock_that_is_set_undoes_no_revision_and_keeps_none_waiting(house: House) -> None:
+    await house.controller.close()
+    set_by = 0.0
+    house.counter = lambda: house.clock.now - set_by
+    house.controller = house.another()
+    await bad(house)
+    for jump in (3600.0, -7200.0, 86_400.0):
+        house.clock.now += jump
+        set_by += jump
+        await passes(house, 20)
+        assert rows(house)[2].phase == "Rolling"
+        assert house.row.phase == "Updating"
+    house.clock.now += house.settings.deploy_deadline_s / 2
+    await passes(house)
+    assert rows(house)[2].phase == "Rolling"
+    house.clock.now += house.settings.deploy_deadline_s / 2
+    await undo(house, 2)
+    began = house.clock.now - set_by
+    house.engine.end(house.running("one")[0].id, 1)
+    await house.until(lambda: len(house.served) == 1)
+    house.clock.now -= 3600
+    set_by -= 3600
+    await house.until(lambda: len(house.served) == 2)
+    assert house.clock.now - set_by - began < 60

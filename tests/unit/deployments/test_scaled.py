@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from appliance.deployments.machines import Machine
 from appliance.deployments.scaler import Scaler
 from appliance.deployments.serving import WAKE_S
 from appliance.engine import cgroups
 from appliance.engine.cgroups import Usage
 from appliance.router.meters import Meter, ServerMeter
+from appliance.spec.catalogue import Machine
 from appliance.state import rollouts
 from tests.unit.deployments.house import READY, House
 
@@ -176,3 +176,60 @@ async def test_the_load_of_what_serves_is_carried_through_a_rollout(house: House
     await driven.until(done)
     assert least == 3
     assert len(house.running("two")) == 3
+
+
+async def undone(house: House, driven: Driven, **resources: Any) -> None:
+    """The first revision goes on, because the second was undone."""
+    house.declare(spec(**resources))
+    await driven.until(lambda: house.row.phase == "Ready")
+    house.images.missing.add("bad")
+    house.declare(spec("bad", **resources))
+    await driven.until(lambda: "undone" in house.row.status and len(house.served) == 1)
+
+
+async def test_what_goes_on_because_another_was_undone_sleeps_and_wakes_too(house: House, driven: Driven) -> None:
+    await undone(house, driven, scaleToZero={"after": 30})
+    await driven.asleep()
+    assert "generation 2 was undone" in house.row.message
+    house.controller = house.another()
+    await driven.asleep()
+    driven.held = 1
+    phases = await driven.until(lambda: len(house.served) == 1)
+    driven.held = 0
+    assert "Failed" not in phases
+    assert house.running("one")
+    await driven.until(lambda: house.row.phase == "Degraded")
+    await driven.asleep()
+    assert {row.generation: row.phase for row in rollouts.every(house.db.read, house.row.uid)} == {
+        1: "Serving",
+        2: "Undone",
+    }
+
+
+async def test_what_is_begun_again_after_it_was_undone_has_to_show_that_it_runs(house: House, driven: Driven) -> None:
+    await undone(house, driven, scaleToZero={"after": 30})
+    await driven.asleep()
+    house.images.missing.clear()
+    house.declare(spec("two", scaleToZero={"after": 30}))
+    await driven.until(lambda: house.row.phase == "Ready" and house.row.observed == 3)
+    assert house.running("two")
+    await driven.asleep()
+
+
+async def test_what_goes_on_because_another_was_undone_follows_its_load(house: House, driven: Driven) -> None:
+    await undone(house, driven, autoscaling=CPU)
+    driven.busy = True
+    await driven.until(lambda: len(house.served) == 3)
+    driven.busy = False
+    await driven.until(lambda: len(house.served) == 1 and len(house.engine.containers) == 1)
+
+
+async def test_one_that_is_not_whole_does_not_fall_asleep_though_another_was_undone(
+    house: House, driven: Driven
+) -> None:
+    await undone(house, driven, scaleToZero={"after": 30})
+    house.engine.exit_codes["one"] = 1
+    await driven.until(lambda: not house.served)
+    began = house.clock()
+    await driven.until(lambda: house.clock() > began + 60)
+    assert house.row.phase == "Degraded"

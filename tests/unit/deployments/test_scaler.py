@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from appliance import revisions
-from appliance.deployments.machines import Machine
 from appliance.deployments.scaler import Scaled, Scaler
 from appliance.engine import cgroups
 from appliance.engine.cgroups import Usage
@@ -17,6 +16,7 @@ from appliance.errors import EngineDown, RouterError
 from appliance.router.meters import Meter, ServerMeter
 from appliance.router.requests import Request
 from appliance.settings import Settings
+from appliance.spec.catalogue import Machine
 from appliance.spec.models import Deployment
 from appliance.state import events, resources, rollouts, scales
 from appliance.state.db import Database
@@ -477,3 +477,34 @@ async def test_every_request_is_counted(world: World) -> None:
     world.router.batches = [[world.answer(1)], [world.answer(2), world.answer(3, target="")]]
     await world.scaler.listen()
     assert world.telemetry.counted == [request for batch in world.router.batches for request in batch]
+
+
+async def hang(world: World, seconds: int) -> None:
+    """A request a second, and none ends."""
+    for _ in range(seconds):
+        world.in_flight += 1
+        world.request()
+        await world.look(1)
+
+
+async def test_a_replica_that_ends_no_request_is_told_once_until_it_does(world: World) -> None:
+    world.apply(document())
+    world.run()
+    for times in (1, 2):
+        await hang(world, 50)
+        (said,) = world.scaler.silent(world.row).values()
+        assert "none has ended for 30 s" in said
+        assert len(world.told("NoAnswer")) == times
+        assert world.hints == [("deployment", world.row.uid)]
+        world.in_flight = 0
+        await world.look(2)
+        assert world.scaler.silent(world.row) == {}
+        world.hints.clear()
+
+
+async def test_who_has_a_liveness_probe_is_looked_after_by_that(world: World) -> None:
+    world.apply({**document(), "healthChecks": {"liveness": {"path": "/live"}}})
+    world.run()
+    await hang(world, 50)
+    assert not world.told("NoAnswer")
+    assert not world.scaler.silent(world.row)

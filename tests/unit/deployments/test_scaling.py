@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.deployments.machines import Machine, machine, share
+from appliance.deployments.load import share
 from appliance.deployments.scaling import (
     RISE_S,
     SETTLE_S,
@@ -19,6 +19,8 @@ from appliance.deployments.scaling import (
     decide,
     form_opinion,
 )
+from appliance.spec.catalogue import Machine
+from appliance.spec.machines import Shape
 from appliance.spec.models import Metric
 
 CPU = Metric(kind="cpu", value=50)
@@ -161,14 +163,13 @@ def test_after_a_long_gap_nothing_is_taken_for_five_minutes_of_quiet() -> None:
     assert chosen.replicas == 5
 
 
-def test_machine_types() -> None:
+def test_what_100_percent_of_a_replica_are() -> None:
     host = Machine(16, 64 * 10**9, 1)
-    assert machine("C4") == Machine(2, 4 * 10**9)
-    assert machine("C1") == Machine(1, 5 * 10**8)
-    assert machine("A4000x2") == Machine(16, 90 * 10**9, 2)
-    assert machine("Free-A4000") == Machine(8, 45 * 10**9, 1)
-    assert machine("C4x2") is None
-    assert machine("") is None
-    assert share("C4", host) == Machine(2, 4 * 10**9)
-    assert share("H100", host) == Machine(16, 64 * 10**9)
-    assert share("ours", host) == host
+    assert share("C4", host, {}) == Machine(2, 4 * 10**9)
+    assert share("H100", host, {}) == Machine(16, 64 * 10**9)
+    assert share("ours", host, {}) == share("Free-GPU", host, {}) == share("", host, {}) == Machine(16, 64 * 10**9)
+    machines = {"ours": Shape(cpus=4), "C4": Shape(cpus=1, memory=10**9), "huge": Shape(cpus=64, memory=10**12)}
+    assert share("ours", host, machines) == Machine(4, 64 * 10**9)
+    assert share("oursx2", host, machines) == Machine(8, 64 * 10**9)
+    assert share("C4", host, machines) == Machine(1, 10**9)
+    assert share("huge", host, machines) == Machine(16, 64 * 10**9)

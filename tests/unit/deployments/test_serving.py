@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from appliance import revisions
 from appliance.deployments.content import Prepared
 from appliance.router.table import Access, Hold, Limits, Route
 from appliance.state import resources, rollouts
@@ -126,16 +127,36 @@ async def test_where_the_password_is_not_known_any_more_nobody_gets_in(house: Ho
     rollouts.set_pin(house.db.read, row.uid, 1, former, began=found.began)
     for lost in (False, True):
         if lost:
+            assert "let everybody call it" in house.events[-1].message
             house.vault.delete("PW")
+            rollouts.set_pin(house.db.read, row.uid, 1, former, began=found.began)
         await house.controller.close()
         house.controller = house.another()
         await house.controller.reconcile(row.uid)
         assert route(house).access == (Access("basic", frozenset()) if lost else frozen)
     assert house.row.phase == "Degraded"
     assert house.row.message.startswith("nobody is let in: no secret named 'PW'")
+    assert house.reasons.count("KeysAsked") == 1
     house.vault.set("PW", "hunter2-long")
     await house.settle()
     assert route(house).access == frozen
+    assert house.reasons.count("KeysAsked") == 2
+
+
+async def test_keys_that_are_exchanged_and_not_known_say_that_those_of_before_still_let_in(house: House) -> None:
+    house.vault.set("OLD", "an-old-key")
+    house.declare(spec("one", endpoint={"keys": ["secret:OLD"]}))
+    await house.settle()
+    before = route(house).access
+    with house.db.write() as db:
+        revisions.declare(db, house.declare(spec("one", endpoint={"keys": ["secret:NEW"]})), now=house.clock())
+    row = await house.run("Degraded")
+    assert "no secret named 'NEW'" in row.message
+    assert "the keys of before still let callers in" in row.message
+    assert route(house).access == before
+    house.vault.set("NEW", "a-new-key")
+    await house.settle()
+    assert route(house).access != before
 
 
 async def test_keys_that_are_asked_for_later_and_not_known_let_nobody_in_and_the_deployment_says_so(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from appliance.deployments import status
-from appliance.deployments.plan import Plan, Replica, Revision
+from appliance.deployments.facts import Plan, Replica, Revision
 from appliance.engine.types import Container
 
 WANTED = Revision(8, "d", 2)
@@ -29,6 +29,16 @@ def test_between_two_restarts_a_replica_is_shown_once() -> None:
     assert shown(ended) == [("8-0", 2)], "until the next one is there"
     earlier = replica(0, 2, "ended", generation=7)
     assert shown(earlier, again) == [("8-0", 3)], "one place, applied again meanwhile"
+
+
+def test_who_leaves_is_shown_with_the_time_it_has() -> None:
+    stays, leaves = replica(0, 0, "running"), replica(0, 0, "running", generation=7, digest="old")
+    seen = {stays: Container(stays.id, stays.id, "i", "i", {}, "running")}
+    found = status.describe_all({}, Plan("Ready", ""), WANTED, seen, {leaves: 130.0}, now=100.0)["replicas"]
+    assert [(row["id"], row["state"], row.get("leaves_by"), row["ready"]) for row in found] == [
+        ("8-0", "starting", None, False),
+        ("7-0", "leaving", 130.0, False),
+    ]
 
 
 def test_those_of_other_places_and_revisions_are_shown_beside_it() -> None:

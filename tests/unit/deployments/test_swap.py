@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from appliance.deployments.fit import Room
 from appliance.router.table import Hold, Route
 from appliance.state import rollouts
 from tests.unit.deployments.house import House, short, spec
 from tests.unit.notebooks.rooms import Killed, Mortality
+from tests.unit.scheduler.fakes import FakeLeases
 
 pytestmark = pytest.mark.anyio
 
@@ -92,20 +92,32 @@ async def test_one_that_fails_makes_way_for_the_old_one_within_the_patience(hous
 
 async def test_what_fits_is_made_beside_the_old_and_what_does_not_is_swapped(house: House) -> None:
     big = {"instanceType": "A4000", "replicas": 1}
-    house.machine = Room(gpus=2)
+    house.leases = leases = FakeLeases(2, machines={"A4000": 1})
+    house.controller = house.another()
     house.declare(spec("one", resources=big))
     await house.settle()
     house.router.history.clear()
     house.declare(spec("two", resources=big))
     await house.settle()
     assert all(targets for _, targets in house.router.history), "there was room for both"
-    house.machine = Room(gpus=1)
+    leases.take()
     house.router.history.clear()
     await apart(house)
     house.declare(spec("three", resources=big))
     await house.settle()
     assert any(not targets for _, targets in house.router.history)
     assert house.served == short(house.running("three"))
+
+
+async def test_nobody_leaves_where_that_would_not_be_enough(house: House) -> None:
+    house.leases = FakeLeases(1, machines={"A4000": 1})
+    house.controller = house.another()
+    house.declare(spec("one", resources={"instanceType": "A4000", "replicas": 1}))
+    await house.settle()
+    house.declare(spec("two", resources={"instanceType": "A4000", "replicas": 2}))
+    row = await house.until(lambda: "waits for 1 GPU" in house.row.message)
+    assert row.phase == "Updating"
+    assert house.served == short(house.running("one"))
 
 
 async def test_a_kill_at_any_instant_of_a_swap_is_healed_by_the_next_daemon(house: House) -> None:

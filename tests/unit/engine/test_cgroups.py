@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.engine.cgroups import Usage, parse_groups, parse_mounts, read
+from appliance.engine.cgroups import Usage, device_folder, parse_groups, parse_mounts, read
 
 ID = "ab" * 32
 PID = 4321
@@ -93,3 +93,19 @@ def test_a_path_that_leads_out_is_not_followed() -> None:
 
 def test_mounts_of_other_kinds_are_passed_over() -> None:
     assert parse_mounts("22 1 0:20 / /proc rw - proc proc rw\nrubbish\n - \n") == {}
+
+
+def test_the_group_that_decides_about_devices(tmp_path: Path) -> None:
+    def lay(groups: str, mounts: str) -> None:
+        tree(tmp_path, {f"proc/{PID}/cgroup": groups, "proc/self/mountinfo": mounts})
+
+    memory = "31 22 0:31 / /cg/memory rw - cgroup cgroup rw,memory\n"
+    both = memory + "32 22 0:32 / /cg/devices rw - cgroup cgroup rw,devices\n33 22 0:33 / /cg rw - cgroup2 cgroup2 rw\n"
+    lay(f"5:devices:/docker/{ID}\n4:memory:/docker/{ID}\n0::/docker/{ID}\n", both)
+    assert device_folder(PID, ID, tmp_path / "proc") == Path(f"/cg/devices/docker/{ID}")
+    lay(f"0::/system.slice/docker-{ID}.scope/init\n", "33 22 0:33 / /cg rw - cgroup2 cgroup2 rw\n")
+    assert device_folder(PID, ID, tmp_path / "proc") == Path(f"/cg/system.slice/docker-{ID}.scope")
+    for groups, mounts in ((f"4:memory:/docker/{ID}\n", both), (f"4:memory:/docker/{ID}\n", memory)):
+        lay(groups, mounts)
+        with pytest.raises(KeyError):
+            device_folder(PID, ID, tmp_path / "proc")

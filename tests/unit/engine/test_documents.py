@@ -132,10 +132,28 @@ def test_an_image() -> None:
         ({"Runtimes": {"runc": {}}}, False),
         ({"Runtimes": {"runc": {}, "nvidia": {}}}, True),
         ({"DiscoveredDevices": [{"Source": "cdi", "ID": "nvidia.com/gpu=0"}]}, True),
+        ({"DiscoveredDevices": [{"Source": "cdi", "ID": "vendor.com/net=0"}]}, False),
+        ({"DiscoveredDevices": None, "CDISpecDirs": ["/etc/cdi"], "Runtimes": None}, False),
     ],
 )
 def test_whether_there_is_a_gpu_runtime(info: dict[str, Any], expected: bool) -> None:
     assert documents.info(info, {"Version": "28.2", "ApiVersion": "1.50"}).gpu_runtime is expected
+
+
+def test_what_cdi_names() -> None:
+    found = documents.info(
+        {
+            "CDISpecDirs": ["/etc/cdi"],
+            "DiscoveredDevices": [
+                {"Source": "cdi", "ID": "nvidia.com/gpu=GPU-1"},
+                {"Source": "other", "ID": "nvidia.com/gpu=GPU-2"},
+                {},
+            ],
+        },
+        {},
+    )
+    assert (found.cdi, set(found.cdi_devices), found.nvidia_runtime) == (True, {"nvidia.com/gpu=GPU-1"}, False)
+    assert documents.info({"CDISpecDirs": []}, {}).cdi is False
 
 
 @given(

@@ -6,15 +6,16 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from appliance.engine.docker import Engine
-from appliance.engine.labels import Owner
+from appliance.engine.labels import GPUS, Owner
 from appliance.engine.types import ContainerSpec, EngineEvent
-from appliance.errors import Conflict, EngineDown, EngineError, ImageNotFound, NotFound
+from appliance.errors import Conflict, EngineDown, EngineError, GpuRefused, ImageNotFound, NotFound
 from tests.unit.engine.fake import CUT, FakeEngine, fake_engine
 
 pytestmark = pytest.mark.anyio
@@ -187,3 +188,41 @@ async def test_cancelling_whoever_follows_events_takes_no_time(fake: FakeEngine)
     with pytest.raises(asyncio.CancelledError):
         await task
     assert loop.time() - begun < 20, "the stand-in ends the stream after its test only"
+
+
+async def test_one_that_was_made_for_a_lease_that_is_over_is_made_again(fake: FakeEngine) -> None:
+    """Its cards are another's now. One that has run keeps what it has: it is its owner's to end."""
+    wanted = replace(SPEC, gpus=["GPU-2"])
+    old = OWNER.to_labels() | {GPUS: "GPU-1"}
+    fake.answers["POST /containers/create"] = (409, {"message": "Conflict. The container name is already in use"})
+    fake.answers[f"GET /containers/{SPEC.name}/json"] = container("created", OWNER.to_labels() | {GPUS: "GPU-2"})
+    assert (await engine_at(fake).create(wanted)).state == "created"
+    fake.answers[f"GET /containers/{SPEC.name}/json"] = container("running", old)
+    assert (await engine_at(fake).create(wanted)).labels[GPUS] == "GPU-1"
+    assert "DELETE /containers/c1" not in fake.requests
+    for labels in (old, OWNER.to_labels()):
+        fake.requests.clear()
+        fake.answers[f"GET /containers/{SPEC.name}/json"] = container("created", labels)
+        making = asyncio.create_task(engine_at(fake).create(wanted))
+        await until(lambda: "DELETE /containers/c1" in fake.requests)
+        fake.answers[f"GET /containers/{SPEC.name}/json"] = container("created", OWNER.to_labels() | {GPUS: "GPU-2"})
+        assert (await making).labels[GPUS] == "GPU-2"
+
+
+async def test_what_cdi_names_is_asked_anew_for_each_container_with_gpus(fake: FakeEngine) -> None:
+    fake.answers["POST /containers/create"] = (201, {"Id": "c1"})
+    engine = engine_at(fake)
+    await engine.create(SPEC)
+    assert "GET /info" not in fake.requests
+    for _ in range(2):
+        fake.requests.clear()
+        await engine.create(replace(SPEC, gpus=["GPU-1"]))
+        assert fake.requests.count("GET /info") == 1
+
+
+async def test_a_gpu_that_cannot_be_given_now_is_an_error_of_its_own(fake: FakeEngine) -> None:
+    words = "CDI device injection failed: unresolvable CDI devices nvidia.com/gpu=GPU-1"
+    fake.answers["POST /containers/c1/start"] = (500, {"message": words})
+    with pytest.raises(GpuRefused, match="unresolvable") as caught:
+        await engine_at(fake).start("c1")
+    assert "nvidia-ctk" in caught.value.hint

@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from appliance.engine import failures
-from appliance.errors import ApplianceError, Conflict, EngineDown, EngineError, ImageNotFound
+from appliance.errors import ApplianceError, Conflict, EngineDown, EngineError, GpuRefused, ImageNotFound
 
 
 def refused(status: int, message: str) -> docker.errors.APIError:
@@ -31,7 +31,9 @@ def translate(error: Exception, image: str = "") -> ApplianceError:
         (409, "The container name is already in use", Conflict, "docker ps"),
         (500, "write /x: no space left on device", EngineError, "docker system df"),
         (400, "invalid mount config: bind source path does not exist: /x", EngineError, "folder"),
-        (500, 'could not select device driver "nvidia" with capabilities: [[gpu]]', EngineError, "NVIDIA"),
+        (500, 'could not select device driver "nvidia" with capabilities: [[gpu]]', GpuRefused, "NVIDIA"),
+        (500, "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=13", EngineError, "older CUDA"),
+        (400, 'exec: "nvidia-smi": executable file not found in $PATH', EngineError, "command"),
         (400, 'exec: "nope": executable file not found in $PATH', EngineError, "command"),
         (500, "something else", EngineError, "log"),
     ],

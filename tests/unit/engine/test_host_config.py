@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.engine.host_config import create_document
+from appliance.engine.labels import GPUS
 from appliance.engine.types import ContainerSpec, Mount
 
 SPEC = ContainerSpec(name="appliance-00000000-run-w.1-a", image="appliance/base", labels={"dev.appliance.kind": "run"})
@@ -84,12 +85,23 @@ def test_without_gpus_none_is_visible_whatever_the_spec_says() -> None:
     assert "DeviceRequests" not in made["HostConfig"]
 
 
-def test_gpus_are_asked_for_by_uuid() -> None:
-    made = document(replace(SPEC, gpus=["GPU-1", "GPU-2"]))
-    assert made["Env"] == []
+def test_gpus_are_asked_for_by_uuid_and_no_variable_says_otherwise() -> None:
+    env = {"NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": "all", "CUDA_VISIBLE_DEVICES": "7", "A": "b"}
+    made = document(replace(SPEC, gpus=["GPU-1", "GPU-2"], env=env))
+    assert made["Env"] == [
+        "NVIDIA_VISIBLE_DEVICES=GPU-1,GPU-2",
+        "NVIDIA_DRIVER_CAPABILITIES=compute,utility",
+        "CUDA_VISIBLE_DEVICES",  # without a value: the image's own is taken away too
+        "A=b",
+    ]
     assert made["HostConfig"]["DeviceRequests"] == [
         {"Driver": "nvidia", "DeviceIDs": ["GPU-1", "GPU-2"], "Capabilities": [["gpu", "compute", "utility"]]}
     ]
+
+
+def test_its_label_tells_which_gpus_it_was_made_with() -> None:
+    assert document(replace(SPEC, gpus=["GPU-1", "GPU-2"]))["Labels"][GPUS] == "GPU-1,GPU-2"
+    assert GPUS not in document(SPEC)["Labels"]
 
 
 def test_without_a_gateway_no_host_name_is_promised() -> None:

@@ -315,6 +315,23 @@ async def test_what_a_session_writes_during_a_restore_is_in_the_history(
     assert [moment.cause for moment in workspaces.timeline(UID)] == ["restore", "restore", "manual"]
 
 
+async def test_a_restored_file_is_new_and_what_is_in_a_folder_keeps_its_time(workspaces: Workspaces) -> None:
+    await write(workspaces, {"a": "one", "d/b": "one"})
+    root = await workspaces.open(UID)
+    for name in ("a", "d/b"):
+        os.utime(root / name, (1e9, 1e9))
+    kept = await workspaces.snapshot(UID, cause="manual")
+    await write(workspaces, {"a": "two", "d/b": "two"})
+    before = (root / "a").stat().st_mtime_ns
+    for name in ("a", "d"):
+        await workspaces.restore(UID, kept.id, name)
+    assert await read(workspaces) == {"a": "one", "d/b": "one"}
+    assert (root / "a").stat().st_mtime_ns >= before
+    assert (root / "d/b").stat().st_mtime == 1e9
+    async with workspaces.view(UID, kept.id) as moment:
+        assert (moment / "a").stat().st_mtime == 1e9
+
+
 async def test_a_restore_that_fails_late_leaves_no_moment(
     workspaces: Workspaces, store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

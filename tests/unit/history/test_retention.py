@@ -18,8 +18,8 @@ CLASSES = ("hourly", "daily", "weekly", "monthly")
 
 moments = st.builds(
     lambda age, cause, message, undone: Snapshot("", "u", "v", cause, message, NOW - age, undone=undone),
-    st.one_of(st.floats(-DAY, 3 * DAY), st.floats(0, 800 * DAY)),
-    st.sampled_from(["manual", "interval", "start", "rollback", "undo"]),
+    st.one_of(st.floats(-DAY, 3 * DAY), st.floats(0, 3 * HOUR), st.floats(0, 800 * DAY)),
+    st.sampled_from(["manual", "interval", "save", "start", "rollback", "undo"]),
     st.sampled_from(["", "a word"]),
     st.booleans(),
 )
@@ -76,9 +76,20 @@ def test_why_one_stays_is_said() -> None:
         "undone": "",
         "open": "",
         "top": "the next undo goes back to it",
-        "recent": "of the last 24 h",
+        "recent": "the newest of its 10 min in the last 24 h",
         "last": "the newest, of the last 24 h, hourly",
     }
+
+
+def test_of_the_moments_that_nobody_asked_for_all_stay_for_an_hour_and_then_one_of_ten_minutes() -> None:
+    none = Policy(DAY, 0, 0, 0, 0)
+    timeline = [Snapshot(str(age), "u", "v", "save", "", NOW - 60 * age) for age in range(2000, 0, -1)]
+    ages = sorted(int(found) for found in kept(timeline, {}, none))
+    assert ages[:59] == list(range(1, 60))
+    assert {after - before for before, after in pairwise(ages[60:])} == {10}
+    assert ages[-1] in range(24 * 60 - 10, 24 * 60)
+    asked_for = [replace(moment, cause="stop") for moment in timeline]
+    assert len(kept(asked_for, {}, none)) == 24 * 60 - 1
 
 
 @given(timelines, held, policies)
@@ -87,7 +98,8 @@ def test_what_must_not_go_never_goes(timeline: list[Snapshot], holds: dict[str, 
     target = undo_target(timeline)
     for moment in timeline:
         named = moment.cause == "manual" and moment.message
-        recent = NOW - moment.created < policy.recent_s
+        whole = HOUR if moment.cause in ("save", "interval") else DAY
+        recent = NOW - moment.created < min(policy.recent_s, whole)
         if moment.id in holds or named or recent or (target and target.id == moment.id):
             assert moment.id in found
     assert not timeline or found

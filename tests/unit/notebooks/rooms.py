@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from appliance.engine.accounts import Account
 from appliance.engine.labels import PREFIX
 from appliance.engine.types import Container, ContainerSpec
 from appliance.errors import EngineError, ImageNotFound, RouterError
@@ -26,10 +27,16 @@ class FakeEngine:
         self.exit_codes: dict[str, int] = {}
         """Answers of `exec` by image; 0 where none is given."""
         self.refuse_start = ""
+        self.stop_code = 143
+        """What ends because it is asked to says so."""
         self.missing_images: set[str] = set()
         self.containers: dict[str, Container] = {}
         self.specs: dict[str, ContainerSpec] = {}
         self.stopped: list[str] = []
+        self.named: dict[str, Account] = {}
+        self.answers: dict[str, tuple[int, str]] = {}
+        """Image -> exit code and output of whatever it is asked."""
+        self.asked: list[str] = []
         self._ids = (f"{number:012x}{0:052x}" for number in itertools.count(1))
 
     async def create(self, spec: ContainerSpec) -> Container:
@@ -43,6 +50,9 @@ class FakeEngine:
         self.specs[made.id] = spec
         return made
 
+    async def name_user(self, container_id: str, account: Account) -> None:
+        self.named[container_id] = account
+
     async def start(self, container_id: str) -> None:
         if self.refuse_start:
             raise EngineError(self.refuse_start)
@@ -53,7 +63,7 @@ class FakeEngine:
         self.stopped.append(container_id)
         found = self.containers.get(container_id)
         if found and found.state == "running":
-            self.end(container_id, 143)
+            self.end(container_id, self.stop_code)
 
     async def remove(self, container_id: str) -> None:
         self.containers.pop(container_id, None)
@@ -69,6 +79,13 @@ class FakeEngine:
         self, container_id: str, argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout_s: float = 30
     ) -> tuple[int, bytes]:
         return self.exit_codes.get(self.specs[container_id].image, 0), b""
+
+    async def ask(
+        self, image: str, argv: Sequence[str], *, labels: Mapping[str, str], timeout_s: float
+    ) -> tuple[int, str]:
+        """Every image has its own Jupyter, unless the test says what it answers."""
+        self.asked.append(image)
+        return self.answers.get(image, (0, 'appliance-found {"jupyter": true, "keeps": true}'))
 
     async def logs_tail(self, container_id: str, lines: int) -> str:
         return self.log

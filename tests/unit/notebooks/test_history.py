@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +14,10 @@ import pytest
 from appliance.errors import Conflict, NoSpace, NotFound, UsageError
 from appliance.history.retention import Policy
 from appliance.history.workspaces import Workspaces
+from appliance.notebooks.documents import Documents
 from appliance.notebooks.history import History
 from appliance.notebooks.making import digest
-from appliance.notebooks.tending import Tending, policy
+from appliance.notebooks.tending import MANY_NEW, Tending, policy
 from appliance.settings import Settings
 from appliance.spec.models import History as HistorySpec
 from appliance.spec.models import Notebook
@@ -81,9 +83,9 @@ class Room:
     def events(self, name: str = "nb") -> list[tuple[str, str]]:
         return [(found.reason, found.message) for found in events.newest(self.db.read, kind="notebook", name=name)]
 
-    async def tend(self, after_s: float) -> None:
+    async def tend(self, after_s: float, *, by_age: bool = True) -> None:
         self.clock.now += after_s
-        await self.tending.tend(self.clock())
+        await self.tending.tend(self.clock(), by_age=by_age)
 
 
 @pytest.fixture
@@ -109,6 +111,46 @@ async def test_a_restore_goes_on_beside_a_session(room: Room) -> None:
     assert room.events()[-1] == ("Restored", f"file from snapshot {kept.id}; as it was before: {before.id}")
     with pytest.raises(NotFound, match="no snapshot 'nope'"):
         await room.history.restore("nb", "nope", "file")
+
+
+async def test_what_may_write_over_a_restore_is_said(room: Room) -> None:
+    class Open(Documents):
+        @asynccontextmanager
+        async def replacing(self, notebook: Resource, path: str) -> AsyncIterator[list[str]]:
+            words: list[str] = []
+            yield words
+            words.append("no answer within 4 s")
+
+    await room.running()
+    kept = await room.history.snapshot("nb")
+    room.history._documents = Open()
+    told: list[str] = []
+    await room.history.restore("nb", kept.id, "file", tell=told.append)
+    assert told == [
+        "where file is open in a page, what the page holds may be written over it: close it there without saving"
+        " (no answer within 4 s)"
+    ]
+    reason, words = room.events()[-1]
+    assert (reason, told[0] in words) == ("Restored", True)
+
+
+@pytest.mark.parametrize("bad", [{"user": "4711:4712"}, {"user": "gone bad"}])
+async def test_a_restore_whose_files_cannot_be_given_is_done_and_says_so(
+    room: Room, monkeypatch: pytest.MonkeyPatch, bad: dict[str, str]
+) -> None:
+    def refused(*arguments: object) -> None:
+        raise PermissionError(1, "not permitted")
+
+    monkeypatch.setattr("appliance.notebooks.history.give_below", refused)
+    await room.running(**bad)
+    kept = await room.history.snapshot("nb")
+    await room.write("bad")
+    told: list[str] = []
+    before = await room.history.restore("nb", kept.id, "file", tell=told.append)
+    assert await room.read() == "0"
+    assert (before.cause, len(told)) == ("restore", 1)
+    assert "the notebook's user may not be able to write it" in told[0]
+    assert room.events()[-1][0] == "Restored"
 
 
 async def test_a_fork_has_the_spec_and_the_files_and_stays_stopped(room: Room) -> None:
@@ -263,6 +305,31 @@ async def test_pruning_comes_once_an_hour(room: Room, monkeypatch: pytest.Monkey
     assert len(asked) == 3
 
 
+async def test_nothing_is_pruned_while_the_clock_is_not_believed(room: Room) -> None:
+    notebook = await room.running(history={"interval": 0})
+    for _ in range(3):
+        await room.workspaces.snapshot(notebook.uid, cause="stop")
+        room.clock.now += 60
+    await room.tend(365 * 86_400, by_age=False)
+    assert len(room.causes()) == 3
+    await room.tend(0)
+    assert len(room.causes()) == 1
+
+
+async def test_many_new_moments_are_pruned_before_the_hour_is_over(room: Room) -> None:
+    notebook = await room.running(history={"interval": 0})
+    for _ in range(MANY_NEW):
+        await room.workspaces.snapshot(notebook.uid, cause="save")
+    await room.tend(1200)
+    assert len(room.causes()) == MANY_NEW
+    room.clock.now += 2340
+    for number in range(MANY_NEW):
+        assert len(room.causes()) == MANY_NEW + number
+        await room.workspaces.snapshot(notebook.uid, cause="save")
+    await room.tend(61)
+    assert len(room.causes()) == MANY_NEW + 1
+
+
 async def test_what_fails_for_one_is_told_once_and_holds_up_no_other(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,6 +347,20 @@ async def test_what_fails_for_one_is_told_once_and_holds_up_no_other(
     assert room.events("bad").count(("HistoryProblem", "the disk is full; free some space")) == 1
     assert room.causes("good") == ["interval"]
     assert good.uid != bad.uid
+
+
+async def test_a_surprise_with_one_holds_up_no_other(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    await room.running("one")
+    await room.running("other")
+    asked: list[str] = []
+
+    async def broken(uid: str) -> bool:
+        asked.append(uid)
+        raise RecursionError("a tree that is too deep")
+
+    monkeypatch.setattr(room.workspaces, "changed", broken)
+    await room.tend(700)
+    assert len(set(asked)) == 2
 
 
 async def test_a_notebook_that_is_busy_is_left_for_the_next_round(room: Room) -> None:
@@ -306,3 +387,8 @@ def test_another_history_asks_for_no_other_session() -> None:
     spec = Notebook(name="nb")
     assert digest(spec) == digest(spec.model_copy(update={"history": HistorySpec(daily=1)}))
     assert digest(spec) != digest(spec.model_copy(update={"image": "other"}))
+
+
+def test_sessions_that_run_while_the_appliance_is_upgraded_go_on() -> None:
+    assert digest(Notebook(name="lab", image="x", gpus=1, env={"A": "b"})) == "2330d0847843be48", "as of version 0.5"
+    assert digest(Notebook(name="lab", user="1000:1000")) != digest(Notebook(name="lab"))

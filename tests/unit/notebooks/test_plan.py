@@ -44,6 +44,11 @@ def test_an_image_that_cannot_be_had_is_tried_again_later() -> None:
     assert decide(failed, NOW + 5).verb == "prepare"
 
 
+def test_why_the_appliance_stopped_it_is_said_until_it_is_started_again() -> None:
+    assert decide(facts(wanted=False, rested="nothing went on"), NOW) == Step("Stopped", "nothing went on")
+    assert decide(facts(RUNNING, rested="nothing went on"), NOW).message == ""
+
+
 def test_a_session_is_started_asked_and_then_runs() -> None:
     created = replace(RUNNING, state="created", ready=False)
     assert decide(facts(created), NOW).verb == "start"

@@ -23,7 +23,7 @@ def grow(house: House, size: int, name: str = "big") -> None:
 
 async def tend(house: House) -> None:
     house.clock.now += 60
-    await house.controller.tend(house.clock())
+    await house.notebooks.tend(house.clock())
 
 
 async def stop(house: House) -> None:
@@ -60,8 +60,8 @@ async def test_after_a_restart_of_the_daemon_it_is_counted_before_a_session_begi
     await stop(house)
     grow(house, 2 * MIB)
     house.ask("running")
-    await house.controller.close()
-    house.controller = house.another()
+    await house.notebooks.close()
+    house.notebooks = house.another()
     assert "over its quota" in (await house.run("Pending")).message
     assert house.engine.containers == {}
 
@@ -69,12 +69,12 @@ async def test_after_a_restart_of_the_daemon_it_is_counted_before_a_session_begi
 async def test_a_rollback_to_fewer_files_is_a_way_out(house: House) -> None:
     house.declare({"quota": "1M"})
     await house.run("Running")
-    small = await house.controller.history.snapshot("nb", "small")
+    small = await house.notebooks.history.snapshot("nb", "small")
     grow(house, 2 * MIB)
     await stop(house)
     house.ask("running")
     await house.run("Pending")
-    await house.controller.history.rollback("nb", small.id)
+    await house.notebooks.history.rollback("nb", small.id)
     await house.run("Running")
 
 
@@ -112,11 +112,11 @@ async def test_a_store_that_bounds_is_given_the_quota_of_each_head(
     monkeypatch.setattr(house.store, "set_quota", set_quota)
     house.declare({"quota": "1M"})
     await house.run("Running")
-    kept = await house.controller.history.snapshot("nb")
+    kept = await house.notebooks.history.snapshot("nb")
     uid = house.row.uid
     await tend(house)
     assert given == [(f"workspaces/{uid}/1", MIB)]
-    await house.controller.history.rollback("nb", kept.id)
+    await house.notebooks.history.rollback("nb", kept.id)
     await house.run("Running")
     assert given[1:] == [(f"workspaces/{uid}/2", MIB)]
     grow(house, 2 * MIB)

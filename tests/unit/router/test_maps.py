@@ -4,7 +4,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.router.maps import KEYS_MAP, MAPS, ROUTES_MAP, entry_value, maps, rate
+from appliance.router.maps import (
+    AGAIN,
+    BASIC,
+    BODY,
+    KEY,
+    KEYS_MAP,
+    MAPS,
+    PLAIN,
+    RATES,
+    ROUTES_MAP,
+    TIMEOUT,
+    entry_value,
+    flags_of,
+    maps,
+    rate,
+)
 from appliance.router.table import WINDOWS_S, Access, Hold, Limits, Route, Table, Target
 from tests.unit.router import strategies
 
@@ -19,9 +34,19 @@ def test_an_entry_tells_everything_about_a_route() -> None:
         limits=Limits(requests=100, window_s=10, body=1 << 20, timeout_s=1.5),
     )
     assert entry_value(7, route) == "slot-7/skb2th/1048576/100/1500/60.000/1000"
+    assert entry_value(7, Route("/notebooks/n", (Target("a", 1),), strip=False)).split("/")[1] == "p"
     found = maps(Table().put(route))
     assert found[KEYS_MAP] == {f"deployments/x/{one * 64}": "in" for one in "0A"}
     assert list(found[ROUTES_MAP]) == ["deployments/x"]
+
+
+@given(strategies.routes)
+def test_a_route_that_asks_for_anything_is_not_plain(route: Route) -> None:
+    flags = flags_of(entry_value(0, route))
+    asks = bool(flags & {BASIC, KEY, BODY, TIMEOUT, *RATES.values()})
+    assert asks == bool(route.access or route.limits.body or route.limits.requests or route.limits.timeout_s)
+    assert (PLAIN in flags) is not asks
+    assert (AGAIN in flags) is (len(route.targets) > 1)
 
 
 @given(strategies.tables)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -26,7 +27,7 @@ DOOR = Door(
 def test_the_files_of_one_route() -> None:
     table = Table(capacity=2).put(Route("/deployments/x", (Target("r1", 4001), Target("r2", 4002)), strip=True))
     files = render(table, DOOR)
-    assert files.beside[ROUTES_MAP] == "deployments/x slot-0/s/0/0/1/0/0\n"
+    assert files.beside[ROUTES_MAP] == "deployments/x slot-0/srp/0/0/1/0/0\n"
     assert files.beside[KEYS_MAP] == ""
     tail = files.config[files.config.index("backend slot-0") :].splitlines()
     assert [line.split(" pool")[0].strip() for line in tail] == [
@@ -53,10 +54,39 @@ def test_an_ipv6_address_is_written_in_brackets() -> None:
     assert "  bind [::1]:7070\n" in render(Table(), replace(DOOR, binds=(Bind("::1", 7070),))).config
 
 
-def test_only_a_request_that_changes_nothing_is_sent_again() -> None:
+def test_only_what_changes_nothing_is_sent_again_and_to_an_only_server_unless_it_is_busy() -> None:
     config = render(Table(), DOOR).config
-    assert "  retry-on conn-failure empty-response\n" in config
-    assert "  http-request disable-l7-retry unless { method GET HEAD OPTIONS }\n" in config
+    assert "  retry-on conn-failure empty-response" in config
+    slots = section(config, "defaults slots")
+    busy = "{ be_sess_rate gt 1000 } !{ var(txn.flags) -m sub r }"
+    assert f"  http-request disable-l7-retry if {busy} or !{{ method GET HEAD OPTIONS }}" in slots
+    assert "  http-request disable-l7-retry unless { method GET HEAD OPTIONS }" in section(config, "backend daemon")
+
+
+def section(config: str, name: str) -> list[str]:
+    _, _, rest = config.partition(f"\n{name} from ")
+    lines = rest.splitlines()[1:]
+    return list(itertools.takewhile(lambda line: line.startswith("  "), lines))
+
+
+def test_an_ordinary_request_passes_few_rules() -> None:
+    """Each costs it some hundred instructions. Whoever adds one here measures it: tests/bench/bench_router.py."""
+    config = render(Table(), DOOR).config
+    leaves = "  http-request allow if { var(txn.flags) -m sub p } { nbsrv gt 0 }"
+    before = list(itertools.takewhile(lambda line: line != leaves, section(config, "defaults slots")))
+    asked = [line for line in section(config, "frontend door") + before if line.startswith("  http-request ")]
+    assert leaves not in before
+    assert len(asked) <= 20
+    assert len(re.findall(r" -m sub ", "\n".join(asked))) <= 3
+
+
+def test_a_websocket_may_be_silent_for_a_day() -> None:
+    """A notebook that computes says nothing for hours; only what is no websocket is timed by `server` and `client`."""
+    config = render(Table(), DOOR).config
+    lines = [line for line in config.splitlines() if line.strip().startswith("timeout tunnel")]
+    assert lines == ["  timeout tunnel 24h"]
+    assert "  hard-stop-after 24h\n" in config
+    assert "tunnel" not in "".join(section(config, "defaults slots"))
 
 
 def test_a_haproxy_without_lua_is_asked_for_none() -> None:
@@ -64,24 +94,48 @@ def test_a_haproxy_without_lua_is_asked_for_none() -> None:
     assert "lua" not in render(Table(), replace(DOOR, holds=False)).config
 
 
-def test_every_page_is_one_line_and_every_problem_is_json() -> None:
-    pages = dict(line.split(" ", 1) for line in render(Table(), DOOR).beside[PAGES_MAP].splitlines())
-    problems = {key: json.loads(text) for key, text in pages.items() if key.endswith("-json")}
-    assert len(pages) == 2 * len(problems) == 26
+def pages() -> dict[str, str]:
+    found = dict(line.split(" ", 1) for line in render(Table(), DOOR).beside[PAGES_MAP].splitlines())
+    return {key: text + found.get(f"{key}-rest", "") for key, text in found.items() if not key.endswith("-rest")}
+
+
+def test_every_page_is_a_line_and_every_problem_is_json() -> None:
+    problems = {key: json.loads(text) for key, text in pages().items() if key.endswith("-")}
+    assert len(pages()) == 2 * len(problems) == 28
     assert all(problem["status"] == int(key[:3]) and problem["hint"] for key, problem in problems.items())
-    assert problems["503-daemon-json"]["code"] == "daemon_down"
-    assert 'http-equiv="refresh"' in pages["502-server-html"]
-    assert 'http-equiv="refresh"' not in pages["401-access-html"]
+    assert problems["503-daemon-"]["code"] == "daemon_down"
+    assert 'http-equiv="refresh"' in pages()["502-server-html"]
+    assert 'http-equiv="refresh"' not in pages()["401-key-html"]
+
+
+def test_a_problem_has_the_type_that_the_daemon_gives_it() -> None:
+    for key, text in pages().items():
+        if key.endswith("-"):
+            problem = json.loads(text)
+            assert problem["type"] == f"urn:appliance:{problem['code']}"
+            assert {"type", "title", "status", "detail", "code", "hint"} <= set(problem)
+
+
+def test_a_page_says_what_to_do() -> None:
+    assert "Authorization: Bearer" in json.loads(pages()["401-key-"])["hint"]
+    assert "paperspace" in json.loads(pages()["401-basic-"])["hint"]
+    config = render(Table(), DOOR).config
+    assert re.search(r"return status 413 .*%\[var\(txn.most\)\] bytes", config)
+    for window in (1, 10, 60, 3600):
+        assert re.search(rf"return status 429 .*%\[var\(txn.rate\)\] in {window} s", config)
 
 
 def test_every_page_that_a_rule_names_is_there() -> None:
     files = render(Table(), DOOR)
-    pages = {line.split(" ", 1)[0] for line in files.beside[PAGES_MAP].splitlines()}
-    refusals = re.findall(r"return status (\d+) .*?str\((\d+-\w+)\)", files.config)
-    assert len(refusals) > 6
-    for status, key in refusals:
-        assert key.startswith(status)
-        assert {f"{key}-json", f"{key}-html"} <= pages
+    there = {line.split(" ", 1)[0] for line in files.beside[PAGES_MAP].splitlines()}
+    named = re.findall(r"(?:return|http-error) status (\d+) (.*)", files.config)
+    assert len(named) > 12
+    for status, rule in named:
+        keys = re.findall(r"str\((\d+-\w+-)\),concat\(,txn.format,(-rest)?\)", rule)
+        assert keys
+        for key, rest in keys:
+            assert key.startswith(status)
+            assert {f"{key}{rest}", f"{key}html{rest}"} <= there
 
 
 @pytest.mark.parametrize(
@@ -121,7 +175,7 @@ def test_foreign_text_is_refused_or_harmless(name: str, identity: str, port: int
         return
     files = render(Table().put(route), DOOR)
     assert files.config.count("\n") == empty + 1
-    assert files.beside[ROUTES_MAP] == f"notebooks/{name} slot-0/-/0/0/1/0/0\n"
+    assert files.beside[ROUTES_MAP] == f"notebooks/{name} slot-0/p/0/0/1/0/0\n"
 
 
 @pytest.mark.parametrize(

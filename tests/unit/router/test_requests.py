@@ -1,15 +1,31 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.router.requests import BATCH_MOST, WAITING_MOST, Place, Records, Request, parse
+from appliance.router.requests import (
+    BATCH_MOST,
+    PAUSES_S,
+    WAITING_MOST,
+    Place,
+    Records,
+    Request,
+    parse,
+    pause_after,
+)
 
 LINE = "1764000000590 deployments/x ab12 - 12 340 200 ---- 120 5000"
+
+
+async def pieces(*of: bytes) -> AsyncIterator[bytes]:
+    for piece in of:
+        yield piece
 
 
 def test_a_record_is_read() -> None:
@@ -62,10 +78,7 @@ async def test_what_was_told_before_is_not_told_again(tmp_path: Path) -> None:
     before = Records(lambda prefix: True, tmp_path / "heard")
     before.told([record for line in lines[:3] if (record := parse(line))])
     again = Records(lambda prefix: True, tmp_path / "heard")
-    reader = asyncio.StreamReader()
-    reader.feed_data("\n".join((*lines, "")).encode())
-    reader.feed_eof()
-    await again.read(reader, Place(again._heard))
+    await again.read(pieces("\n".join((*lines, "")).encode()), Place(again._heard))
     assert [round(record.ended, 3) for record in await again.next()] == [1764000004.590, 1764000005.590]
 
 
@@ -75,10 +88,7 @@ def lines_from(*seconds: int) -> list[str]:
 
 async def heard(records: Records, lines: list[str], place: Place) -> list[int]:
     """Seconds in which those ended that are given out."""
-    reader = asyncio.StreamReader()
-    reader.feed_data("\n".join((*lines, "")).encode())
-    reader.feed_eof()
-    await records.read(reader, place)
+    await records.read(pieces("\n".join((*lines, "")).encode()), place)
     found: list[int] = []
     while not records._batches.empty():
         batch = await records.next()
@@ -118,22 +128,17 @@ def test_a_damaged_note_of_what_was_told_tells_all_again(tmp_path: Path, text: s
 @pytest.mark.anyio
 @given(st.binary(max_size=200))
 async def test_no_bytes_break_the_stream(data: bytes) -> None:
-    reader = asyncio.StreamReader()
-    reader.feed_data(data + b"\n" + LINE.encode() + b"\n")
-    reader.feed_eof()
     records = Records(lambda prefix: True, Path("/nowhere"))
-    await records.read(reader)
+    whole = data + b"\n" + LINE.encode() + b"\n"
+    await records.read(pieces(*(whole[at : at + 7] for at in range(0, len(whole), 7))))
     assert parse(LINE) in await records.next()
 
 
 @pytest.mark.anyio
 async def test_batches_are_bounded_and_the_rest_stays_with_the_sender() -> None:
-    reader = asyncio.StreamReader()
-    line = LINE.encode()
-    reader.feed_data((line + b"\n") * 3 * BATCH_MOST * WAITING_MOST)
-    reader.feed_eof()
     records = Records(lambda prefix: True, Path("/nowhere"))
-    task = asyncio.create_task(records.read(reader))
+    whole = f"{LINE}\n".encode() * 3 * BATCH_MOST * WAITING_MOST
+    task = asyncio.create_task(records.read(pieces(whole)))
     count = 0
     async with asyncio.timeout(20):
         while count < 3 * BATCH_MOST * WAITING_MOST:
@@ -145,10 +150,36 @@ async def test_batches_are_bounded_and_the_rest_stays_with_the_sender() -> None:
 
 @pytest.mark.anyio
 async def test_requests_of_nobodys_route_are_dropped() -> None:
-    reader = asyncio.StreamReader()
-    other = LINE.replace("deployments/x", "deployments/y").encode()
-    reader.feed_data(other + b"\n" + LINE.encode() + b"\n")
-    reader.feed_eof()
+    other = LINE.replace("deployments/x", "deployments/y")
     records = Records("/deployments/x".__eq__, Path("/nowhere"))
-    await records.read(reader)
+    await records.read(pieces(f"{other}\n{LINE}\n".encode()))
     assert [one.prefix for one in await records.next()] == ["/deployments/x"]
+
+
+def test_a_few_are_told_soon_and_many_together() -> None:
+    little, much = PAUSES_S
+    assert [pause_after(5 * len(LINE), pause) for pause in PAUSES_S] == [little, little]
+    assert [pause_after(100 * len(LINE), pause) for pause in (little, 0.005)] == [much, much]
+    assert pause_after(1000 * len(LINE), much) < little, "more waits than the socket holds"
+
+
+@pytest.mark.anyio
+async def test_whoever_rests_is_woken_before_haproxy_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has not fetched by then would be lost with the former one."""
+    monkeypatch.setattr("appliance.router.requests.PAUSES_S", (3600.0, 3600.0))
+    records = Records("/deployments/x".__eq__, Path("/nowhere"))
+    ours, haproxys = socket.socketpair()
+    ours.setblocking(False)
+    with haproxys, ours:
+        reading = asyncio.create_task(records.read(records._pieces(ours)))
+        haproxys.sendall(f"{LINE}\n".encode())
+        async with asyncio.timeout(20):
+            await records.next()
+            haproxys.sendall(f"{LINE}\n".encode())
+            records.hurry()
+            await records.next()
+            haproxys.sendall(f"{LINE}\n".encode())
+            await records.next()
+        haproxys.close()
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)

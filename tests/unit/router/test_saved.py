@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,10 +12,10 @@ from hypothesis import given
 
 from appliance.errors import NoSpace, RouterError
 from appliance.router import saved
+from appliance.router.deaths import backoff
 from appliance.router.render import Bind
-from appliance.router.router import backoff
 from appliance.router.saved import Saved
-from appliance.router.table import Route, Table, Target
+from appliance.router.table import Access, Hold, Route, Table, Target
 from tests.unit.router import strategies
 
 TABLE = Table().put(Route("/notebooks/a", (Target("x", 5),), strip=False))
@@ -38,7 +39,17 @@ def test_no_file_is_an_empty_table(tmp_path: Path) -> None:
 def test_ports_of_an_earlier_boot_mean_nothing(tmp_path: Path) -> None:
     path = tmp_path / "routes.json"
     saved.write(path, saved.to_json(SAVED, "boot"))
-    assert saved.load(path, "another boot") == Saved(Table(), SAVED.binds)
+    assert saved.load(path, "another boot") == Saved(Table().put(Route("/notebooks/a", (), strip=False)), SAVED.binds)
+
+
+def test_who_comes_after_a_boot_waits_as_before_it(tmp_path: Path) -> None:
+    """The way stays, and what it asks for; whom it led to is not there any more."""
+    path = tmp_path / "routes.json"
+    route = Route("/deployments/x", (Target("x", 5),), True, Hold(9.0, 3), Access("key", frozenset({"A" * 64})))
+    saved.write(path, saved.to_json(Saved(TABLE.put(route)), "boot"))
+    table = saved.load(path, "another boot").table
+    assert table.routes[route.prefix] == replace(route, targets=())
+    assert table.slots == {route.prefix: 1}
 
 
 def test_what_an_older_version_saved_is_served(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from appliance.spec.fields import read_size, show_size
-from appliance.spec.models import Dataset, DatasetMount, History, Notebook
+from appliance.spec.models import Dataset, DatasetMount, History, Idle, Notebook, Workspace
 from appliance.spec.problems import Mark, Problems
 from appliance.spec.tree import Node
 from tests.unit.spec.conftest import Load, Wrong
@@ -88,6 +88,57 @@ def test_a_history_of_its_own(load: Load, history: str, expected: History) -> No
     assert spec.history == expected
 
 
+def test_what_a_session_gets_and_when_it_ends(load: Load) -> None:
+    found = load(
+        """
+        kind: notebook
+        name: lab
+        user: "1000:100"
+        containerRegistry: hub
+        workspace: {url: https://example.com/team/repo.git, ref: main, username: u, password: secret:pw}
+        models: {bert: mo1abc, latest: bert}
+        secrets: [hf-token, hf-token, other]
+        shm: 8G
+        idle: {after: 30m, warn: 2m, gpu: false}
+        shutdown: 6h
+        """
+    )
+    assert found.spec == Notebook(
+        name="lab",
+        user="1000:100",
+        registry="hub",
+        workspace=Workspace(url="https://example.com/team/repo.git", ref="main", username="u", password="secret:pw"),
+        models={"bert": "mo1abc", "latest": "bert"},
+        secrets=("hf-token", "other"),
+        shm=8 << 30,
+        idle=Idle(after_s=1800, warn_s=120, gpu=False),
+        shutdown_s=21_600,
+    )
+
+
+@pytest.mark.parametrize(("idle", "after_s"), [("never", 0), ("0", 0), ("90", 90), ("2h", 7200), ("{}", None)])
+def test_idle_may_be_a_time_alone(load: Load, idle: str, after_s: float | None) -> None:
+    spec = load(f"kind: notebook\nname: a\nidle: {idle}\n").spec
+    assert isinstance(spec, Notebook)
+    assert spec.idle == Idle(after_s=after_s)
+
+
+@pytest.mark.parametrize(("user", "stored"), [("1000", "1000:1000"), ("0", "0:0"), ('"5:6"', "5:6")])
+def test_a_user_without_a_group_has_the_group_of_its_number(load: Load, user: str, stored: str) -> None:
+    spec = load(f"kind: notebook\nname: a\nuser: {user}\n").spec
+    assert isinstance(spec, Notebook)
+    assert spec.user == stored
+
+
+def test_a_workspace_may_be_an_address_alone_or_none(load: Load) -> None:
+    spec = load("kind: notebook\nname: a\nworkspace: https://example.com/a/b\n").spec
+    assert isinstance(spec, Notebook)
+    assert spec.workspace == Workspace(url="https://example.com/a/b")
+    none = load("kind: notebook\nname: a\nworkspace: none\n").spec
+    assert isinstance(none, Notebook)
+    assert none.workspace is None
+
+
 def test_a_dataset(load: Load) -> None:
     assert load("kind: dataset\nname: mnist\ndescription: Digits\n").spec == Dataset(name="mnist", description="Digits")
 
@@ -113,6 +164,17 @@ def test_a_dataset(load: Load) -> None:
         ("kind: notebook\nname: a\nhistory: {interval: often}\n", "history.interval", "must be a time", "10m"),
         ("kind: notebook\nname: a\nhistory: {daily: -1}\n", "history.daily", "from 0", ""),
         ("kind: notebook\nname: a\nhistory: {yearly: 1}\n", "history.yearly", "unknown key", "monthly"),
+        ("kind: notebook\nname: a\nuser: root\n", "user", "must be a user's number", "1000"),
+        ("kind: notebook\nname: a\nuser: 99999999999\n", "user", "must be a user's number", ""),
+        ("kind: notebook\nname: a\nuser: 4294967295\n", "user", "must be numbers up to", ""),
+        ("kind: notebook\nname: a\nworkspace: ../a\n", "workspace", "not a git address", ""),
+        ("kind: notebook\nname: a\nworkspace: {ref: main}\n", "workspace.url", "is required", "https://"),
+        ("kind: notebook\nname: a\nmodels: {x: ../a}\n", "models.x", "neither the id nor the name", ""),
+        ("kind: notebook\nname: a\nsecrets: [..]\n", "secrets", "no secret's name", ""),
+        ("kind: notebook\nname: a\nshm: 1K\n", "shm", "must be from 1M", ""),
+        ("kind: notebook\nname: a\nidle: 5s\n", "idle", "from 1m", ""),
+        ("kind: notebook\nname: a\nidle: {timeout: 1h}\n", "idle.timeout", "unknown key", "after"),
+        ("kind: notebook\nname: a\nshutdownTimeout: 6\n", "shutdownTimeout", "unknown key", "shutdown"),
         ("kind: notebook\nname: ../a\n", "name", "reads like a path", ""),
         ("kind: dataset\nname: a\nref: b\n", "ref", "unknown key", ""),
         ("kind: notebok\nname: a\n", "kind", "must be `dataset`", "did you mean `notebook`?"),

@@ -16,7 +16,7 @@ from appliance.errors import NoSpace
 from appliance.storage.base import Store, StoreInfo
 from appliance.storage.directory.store import DirectoryStore
 from appliance.storage.reserve import SLICE, ReserveFile, wanted
-from appliance.storage.room import AGAIN, Place, Room, is_low, low_mark
+from appliance.storage.room import AGAIN, MOMENTS_MOST, Place, Room, is_low, low_mark, moments_mark
 
 MIB = 1 << 20
 sizes = st.integers(0, 1 << 44)
@@ -89,6 +89,29 @@ def disk() -> _Disk:
 def _room(store: object, home: Path, *, low: int = 2 << 30, reserve: int = 8 * MIB) -> Room:
     made: Store = store  # type: ignore[assignment]
     return Room(made, home, low=low, reserve=reserve)
+
+
+@pytest.mark.anyio
+async def test_moments_that_nobody_asked_for_end_before_new_work_does(disk: _Disk, tmp_path: Path) -> None:
+    room = _room(disk, tmp_path, low=1 << 30)
+    assert moments_mark(disk.total, 1 << 30) == 5 << 30
+    assert moments_mark(10 << 40, 1 << 30) == MOMENTS_MOST
+    assert moments_mark(disk.total, 8 << 30) == 16 << 30
+    assert moments_mark(disk.total, 0) == 0
+    disk.free = 5 << 30
+    await room.look()
+    assert room.no_moments() == ""
+    disk.free -= 1
+    seen = await room.look()
+    assert (
+        room.no_moments() == "notebooks get no snapshots by themselves while less than 5.4 GB are free for the volumes"
+    )
+    assert room.no_moments() in seen.message
+    assert (room.why(), seen.ok) == ("", True)
+    said = room.no_moments()
+    disk.free = 5 << 30
+    assert said not in (await room.look()).message
+    assert room.no_moments() == ""
 
 
 @pytest.mark.anyio

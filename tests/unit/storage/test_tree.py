@@ -15,6 +15,7 @@ import pytest
 from appliance.errors import NotFound, TooLarge, UsageError
 from appliance.storage.trees import tree
 from appliance.storage.trees.tree import list_directory, open_file, pin, pinned
+from tests.support.descriptors import open_below
 
 
 @pytest.fixture
@@ -121,13 +122,21 @@ def test_reading_leaves_no_descriptor_open(root: Path) -> None:
             open_file(root, path)
         with contextlib.suppress(NotFound):
             list_directory(root, path)
-    assert [path for path in descriptors() if path.startswith(str(root))] == []
+    assert open_below(root) == []
 
 
-def descriptors() -> list[str]:
-    """Paths of what this process has open."""
-    found = []
-    for descriptor in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
-    return found
+def test_only_the_first_of_a_large_folder_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("b", "a", "c", "\udcff"):
+        (tmp_path / name).touch()
+    looked: list[str] = []
+    entry = tree._entry
+
+    def counting(name: str, folder: int) -> tree.TreeEntry | None:
+        looked.append(name)
+        return entry(name, folder)
+
+    monkeypatch.setattr(tree, "_entry", counting)
+    found, total = tree.list_first(tmp_path, "", 2)
+    assert ([one.name for one in found], total) == ([b"a", b"b"], 4)
+    assert looked == ["a", "b"]
+    assert [one.name for one in tree.list_directory(tmp_path)] == [b"a", b"b", b"c", b"\xff"]

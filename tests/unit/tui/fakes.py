@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 from textual.screen import Screen
 
 from appliance.errors import Conflict, DaemonDown
-from tui.app import ApplianceApp
+from tui.app import SCREEN_KEYS, ApplianceApp
 from tui.kinds import KINDS
 
 HOSTILE = "[bold red]x[/"
@@ -145,7 +145,7 @@ async def top(pilot: Pilot[None], app: ApplianceApp, screen: type[Screen[Any]]) 
 
 
 async def on(pilot: Pilot[None], app: ApplianceApp, kind: str) -> None:
-    await pilot.press(str(([found.name for found in KINDS].index(kind) + 2) % 10))
+    await pilot.press(SCREEN_KEYS[[found.name for found in KINDS].index(kind) + 1][0])
     await settled(pilot, app)
 
 

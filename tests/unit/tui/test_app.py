@@ -12,7 +12,7 @@ from textual.widgets.data_table import ColumnKey
 
 from appliance.client import Client
 from tests.unit.tui.fakes import HOSTILE, SIZE, FakeClient, at_rest, item, moment, on, settled, shows, text_of, top
-from tui.app import ApplianceApp
+from tui.app import SCREEN_KEYS, ApplianceApp
 from tui.dialogs import AskScreen, LogScreen, TextScreen
 from tui.feed import Feed
 from tui.history import HistoryScreen
@@ -149,17 +149,17 @@ async def test_an_action_of_another_screen_does_nothing_here(app: ApplianceApp, 
 
 
 async def test_deleting_data_takes_the_typed_name(app: ApplianceApp, client: FakeClient) -> None:
-    client.rows["notebooks"] = [item("nb")]
+    client.rows["datasets"] = [item("mnist")]
     async with app.run_test(size=SIZE, notifications=True) as pilot:
-        await on(pilot, app, "notebooks")
+        await on(pilot, app, "datasets")
         await pilot.press("D")
         await top(pilot, app, AskScreen)
         await pilot.press(*"wrong", "enter")
         assert client.asked == []
-        app.screen.query_one(Input).value = "nb"
+        app.screen.query_one(Input).value = "mnist"
         await pilot.press("enter")
         await at_rest(pilot, app)
-    assert client.asked == [("delete", "notebooks", "nb", "nb")]
+    assert client.asked == [("delete", "datasets", "mnist", "mnist")]
 
 
 async def test_a_run_is_deleted_and_the_whole_question_fits(app: ApplianceApp, client: FakeClient) -> None:
@@ -278,8 +278,8 @@ async def test_a_spec_file_is_applied_and_a_missing_one_told(
 async def test_every_screen_fits_a_small_terminal(app: ApplianceApp, client: FakeClient) -> None:
     client.rows["notebooks"] = [item("nb" * 50)]
     async with app.run_test(size=(80, 24)) as pilot:
-        for number in range(1, len(KINDS) + 2):
-            await pilot.press(str(number % 10))
+        for key, _ in SCREEN_KEYS:
+            await pilot.press(key)
             await settled(pilot, app)
         await pilot.press("question_mark")
         await top(pilot, app, TextScreen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from typing import Any, cast
@@ -15,7 +16,8 @@ from appliance.client import Client
 from appliance.errors import Unavailable
 from tests.unit.tui.fakes import HOSTILE, SIZE, FakeClient, at_rest, item, on, shows, text_of, top, until
 from tui.app import ApplianceApp
-from tui.deployment import BARS, DeploymentScreen, bars, compared, difference
+from tui.deployed import BARS, bars, compared, difference, head, replica_page, revision_page, way_back
+from tui.deployment import DeploymentScreen
 from tui.dialogs import AskScreen, DetailScreen, LogScreen, PageScreen
 from tui.feed import Feed
 
@@ -140,6 +142,18 @@ async def test_its_keys_do_what_they_say(app: ApplianceApp, client: Deployed) ->
         await pilot.press("enter")
         await shows(pilot, app, "Superseded")
         await pilot.press("j", "j", "R")
+        await top(pilot, app, AskScreen)
+        await shows(pilot, app, "Roll web back to generation 1")
+        assert "generation 3 is Rolling, and generation 2 serves" in text_of(app)
+        await pilot.press("enter")
+        await shows(pilot, app, "nothing is done")
+        await pilot.press("escape")
+        await top(pilot, app, DeploymentScreen)
+        assert client.asked == []
+        await pilot.press("R")
+        await top(pilot, app, AskScreen)
+        app.screen.query_one(Input).value = "yes"
+        await pilot.press("enter")
         await shows(pilot, app, "generation 4 brings back generation 1")
         await pilot.press("t")
         await shows(pilot, app, "generation 5 begins afresh")
@@ -153,7 +167,7 @@ async def test_its_keys_do_what_they_say(app: ApplianceApp, client: Deployed) ->
         app.screen.query_one(Input).value = "1"
         await pilot.press("enter")
         await shows(pilot, app, "1 replica in generation 6")
-        await pilot.press("enter")
+        await pilot.press("d")
         await top(pilot, app, PageScreen)
         assert f"-x: {HOSTILE}" in text_of(app)
         assert "\x1b" not in text_of(app)
@@ -174,7 +188,7 @@ async def test_logs_are_those_of_the_replica_that_the_cursor_is_on(app: Applianc
         await until(pilot, lambda: client.followed[-1:] == [{"kind": "deployment", "name": "web", "part": ""}])
         await pilot.press("escape")
         await top(pilot, app, DeploymentScreen)
-        await pilot.press("shift+tab", "j", "enter")
+        await pilot.press("shift+tab", "j", "l")
         await top(pilot, app, LogScreen)
         await until(pilot, lambda: client.followed[-1:] == [{"kind": "deployment", "name": "web", "part": "2-1"}])
 
@@ -189,6 +203,82 @@ async def test_one_revision_has_nothing_to_go_back_to(app: ApplianceApp, client:
         await pilot.press("R", "d", "enter")
         await at_rest(pilot, app)
     assert client.asked == []
+
+
+async def test_why_it_failed_can_be_read_on_a_small_screen(app: ApplianceApp, client: Deployed) -> None:
+    """What is above the tables is wrapped and told once, a cell that is cut has a mark, and Enter shows all of it."""
+    why = f"it could not begin within 25 s: {' '.join(f'reason-{number}' for number in range(12))}"
+    rollout = {
+        "generation": 3, "phase": "Undone", "message": why, "cause": "applied", "copies": None,
+        "since": time.time() - 30, "serving": 2,
+    }  # fmt: skip
+    client.web["message"] = f"generation 3 was undone: {why}; generation 2 serves"
+    client.web["status"] = {"ready": 2, "replicas": [replica("2-0", message=f"GET /: {why}")], "rollout": rollout}
+    client.history_of[0] = revision(3, "Undone", message=why, words=f"Traceback\n  \x1b[31mboom\x1b[0m {HOSTILE}")
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await on(pilot, app, "deployments")
+        await pilot.press("enter")
+        await top(pilot, app, DeploymentScreen)
+        await shows(pilot, app, "▁█")
+        await shows(pilot, app, "reason-11")
+        above, table = text_of(app).split("REPLICA", 1)
+        assert above.count("reason-11") == 1
+        assert re.search(r"generation 3 was undone \d+[sm] ago; generation 2 serves", above)
+        cut = next(line for line in table.splitlines() if "2-0" in line)
+        assert cut.rstrip().endswith("…")
+        await pilot.press("enter")
+        await top(pilot, app, PageScreen)
+        shown = text_of(app)
+        for told in (
+            "generation 3: Undone, applied by cli",
+            "image:1.2.3",
+            "reason-11",
+            "Traceback",
+            f"boom {HOSTILE}",
+        ):
+            assert told in shown, told
+        await pilot.press("enter")
+        await top(pilot, app, DeploymentScreen)
+        await pilot.press("shift+tab", "enter")
+        await top(pilot, app, PageScreen)
+        assert "replica 2-0 of generation 2: ready, 3 in flight" in text_of(app)
+        assert "reason-11" in text_of(app)
+        await pilot.press("escape")
+        await at_rest(pilot, app)
+
+
+async def test_a_replica_that_leaves_is_shown(app: ApplianceApp, client: Deployed) -> None:
+    client.web["status"]["replicas"] = [replica("2-0", "leaving", leaving_s=39.2, in_flight=1, ready=False)]
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await on(pilot, app, "deployments")
+        await pilot.press("enter")
+        await shows(pilot, app, "at most 40 s more")
+        row = next(line for line in text_of(app).splitlines() if "2-0" in line)
+        assert row.split()[:5] == ["2-0", "2", "leaving", "1", "0"]
+
+
+def test_the_way_back_is_asked_with_what_speaks_against_it() -> None:
+    rows = [revision(3, "Undone", message="it crashed\nlast"), revision(2, "Serving", ready=1.0), revision(1, "Undone")]
+    asked = way_back("web", rows, rows[2], time.time())
+    assert "Roll web back to generation 1, declared 10m ago, registry.example/team/some" in asked
+    assert "Now generation 3 is Undone, and generation 2 serves." in asked
+    assert "Mind: generation 1 was undone." in asked
+    assert "Mind" not in way_back("web", rows, rows[1], time.time())
+    assert "Now generation 2 serves." in way_back("web", rows[1:], rows[2], time.time())
+    assert "Now generation 3 is Undone, and none serves." in way_back("web", rows[:1], rows[0], time.time())
+
+
+def test_foreign_text_moves_no_cursor_on_a_page() -> None:
+    hostile = "a\x1b[2J\rb"
+    row = revision(3, "Undone", message=hostile, words=hostile, image=hostile, models=[hostile], source=hostile)
+    assert "\x1b" not in revision_page(row, 1.0) + replica_page(replica("2-0", message=hostile), 1.0)
+    assert "\r" not in revision_page(row, 1.0) + replica_page(replica("2-0", message=hostile), 1.0)
+
+
+def test_a_problem_is_told_in_place_of_the_message() -> None:
+    told = head({**item("web", "Failed"), "problem": "no such field", "message": "all is well"}, 1.0)
+    assert "no such field" in told
+    assert "all is well" not in told
 
 
 def test_the_newest_is_compared_with_the_one_before_it() -> None:

@@ -20,6 +20,7 @@ from appliance.engine.labels import Owner, owner_of
 from appliance.engine.types import Container, ContainerSpec
 from appliance.errors import EngineDown, EngineError, NoSuchImage
 from appliance.reconcile import Again
+from appliance.scheduler.leasing import Leases, NoGpus
 from appliance.settings import Settings
 from appliance.state import runs
 from appliance.state.db import Connection, Database
@@ -32,6 +33,7 @@ from appliance.workflows.controller import RunController
 from appliance.workflows.kept import keeping
 from appliance.workflows.submit import start_run
 from tests.conftest import Clock
+from tests.unit.scheduler.fakes import FakeLeases
 
 INSTANCE = "0123abcd"
 
@@ -83,6 +85,8 @@ class FakeEngine:
     gone: set[str] = field(default_factory=set)
     """Ids of images that are not here any more."""
     start_error: str = ""
+    refusal: type[EngineError] = EngineError
+    """What a start fails with, where there is an error."""
     stop_code: int = 143
     """What a container ends with that is asked to."""
     unreachable: bool = False
@@ -123,7 +127,7 @@ class FakeEngine:
         container = self.containers[container_id]
         if container.state == "created":
             if self.start_error:
-                raise EngineError(self.start_error)
+                raise self.refusal(self.start_error)
             job = _job(container)
             self.starts.append(job)
             self._set("start", container_id, state="running", started=self.clock())
@@ -277,6 +281,8 @@ class Bench:
         self.telemetry = FakeTelemetry()
         self.kills = 0
         self.no_room = ""
+        self.leases: Leases = NoGpus()
+        """Outlive a kill, as rows do."""
         self.booted = 0.0
         """When the machine began to run; a new controller reads it."""
         self.kill()
@@ -305,7 +311,10 @@ class Bench:
             hint=self._hint,
             no_room=lambda: self.no_room,
             booted=self.booted,
+            leases=self.leases,
         )
+        if isinstance(self.leases, FakeLeases):
+            self.leases.on_change = self.controller.lease_changed
         self.engine.notice = self.controller.noticed
         self.wake_all()
 

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from appliance.engine.types import Container
+from appliance.engine.types import Container, ContainerSpec
 from appliance.errors import UsageError
+from appliance.headless.inside import run_notebook
+from appliance.spec.limits import Limits
 from appliance.spec.models import (
     Alias,
     ContainerAction,
@@ -28,7 +30,6 @@ from appliance.spec.models import (
 from appliance.state.runs import Run
 from appliance.workflows.outcome import outcome_of
 from appliance.workflows.steps.actions import Task, container_spec, problems, says_how_it_ended, task_of
-from appliance.workflows.steps.inside import run_notebook
 
 ONE = {"out": Output(type="volume")}
 
@@ -41,11 +42,22 @@ def run() -> Run:
     return Run("f" * 32, 3, "u", "flow", {}, {}, "Running", "", False, 0.0, 0.0, None)
 
 
-def variables(env: Mapping[str, str]) -> Mapping[str, str]:
-    made = container_spec(
-        run(), "train", Task("i"), instance="abcd", image="i", env=env, mounts=(), port=7070, shm_mb=1
+LIMITS = Limits(2.5, 1 << 30, 1 << 20)
+
+
+def container(env: Mapping[str, str]) -> ContainerSpec:
+    return container_spec(
+        run(), "train", Task("i"), instance="abcd", image="i", env=env, mounts=(), port=7070, limits=LIMITS
     )
-    return made.env
+
+
+def variables(env: Mapping[str, str]) -> Mapping[str, str]:
+    return container(env).env
+
+
+def test_the_limits_of_the_machine_type_are_the_containers() -> None:
+    made = container({})
+    assert Limits(made.cpus, made.memory_bytes, made.shm_bytes) == LIMITS
 
 
 @pytest.mark.parametrize(

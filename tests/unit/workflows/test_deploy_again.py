@@ -7,7 +7,7 @@ from typing import Any, get_args
 import pytest
 
 from appliance.apply import REMOVED, withdraw
-from appliance.deployments.plan import Phase
+from appliance.deployments.facts import Phase
 from appliance.errors import Conflict
 from appliance.spec.models import DeployAction, Workflow
 from appliance.state import events, resources, rollouts, runs

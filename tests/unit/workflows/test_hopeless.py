@@ -90,10 +90,10 @@ async def test_nor_does_the_last_one(bench: Bench) -> None:
 async def test_what_may_pass_is_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     prepare, failures = preparing.prepare, [error]
 
-    async def fails_once(*given: Any) -> Any:
+    async def fails_once(*given: Any, **more: Any) -> Any:
         if failures:
             raise failures.pop()
-        return await prepare(*given)
+        return await prepare(*given, **more)
 
     monkeypatch.setattr(preparing, "prepare", fails_once)
     run = bench.submit(flow(job=job()))

@@ -7,10 +7,11 @@ from typing import cast
 import pytest
 
 from appliance.engine.docker import Engine
+from appliance.engine.interrupted import BEFORE_S, BY_MACHINE, BY_STOP, boot_time
 from appliance.errors import EngineDown
 from appliance.shutdown import stop_containers
 from appliance.state import runs
-from appliance.workflows.interrupted import BEFORE_S, BY_MACHINE, BY_STOP, MOST_UNCOUNTED, boot_time
+from appliance.workflows.interrupted import MOST_UNCOUNTED
 from tests.unit.workflows.bodies import forever
 from tests.unit.workflows.fakes import Bench, flow, script
 

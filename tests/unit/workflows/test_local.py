@@ -16,6 +16,7 @@ from appliance.state import resources, runs, triggers
 from appliance.state.db import Database
 from appliance.workflows.steps import local, own_repository
 from appliance.workflows.submit import start_run
+from tests.support.descriptors import open_below
 
 STRANGER = 12345
 EVENT = "context.event.github.url"
@@ -92,7 +93,6 @@ def test_what_is_no_repository_is_said(site: Path, tmp_path: Path) -> None:
 
 def test_no_descriptor_is_left_open(site: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(site)
-    before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
         local.look(str(tmp_path / "link"), inside=True)
         for name in ("none", "site.git/HEAD", "site.git/HEAD/x"):
@@ -100,7 +100,7 @@ def test_no_descriptor_is_left_open(site: Path, tmp_path: Path) -> None:
                 local.look(str(tmp_path / name), inside=True)
         with pytest.raises(UsageError):
             local.look(str(tmp_path), inside=True)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_below(tmp_path) == []
     assert stat.S_ISDIR(site.stat().st_mode)
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from appliance import paths
 from appliance.history.diff import content, tree, unchanged
 from appliance.history.diff.tree import Comparison, Options
+from tests.support.descriptors import open_below
 from tests.unit.storage.trees import ODD_NAMES, fill
 
 
@@ -38,10 +39,10 @@ def copy(source: Path, target: Path) -> None:
 def answer(before: Path, after: Path, hints: list[str] | None = None, **options: Any) -> list[dict[str, Any]]:
     written = io.StringIO()
     folders = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in (before, after)]
-    open_before = len(os.listdir("/proc/self/fd"))
+    open_before = sorted(open_below(before.parent))
     try:
         Comparison(folders[0], folders[1], Options(**options), written.write).run(hints)
-        assert len(os.listdir("/proc/self/fd")) == open_before, "a descriptor is left open"
+        assert sorted(open_below(before.parent)) == open_before, "a descriptor is left open"
     finally:
         for folder in folders:
             os.close(folder)

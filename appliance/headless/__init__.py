@@ -1,0 +1,1 @@
+"""Notebooks executed from their first cell to their last with nobody watching, for workflows and for notebooks."""

@@ -1,0 +1,1 @@
+"""Programs that run inside a container, on the Python of its image."""

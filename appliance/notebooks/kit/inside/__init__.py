@@ -1,0 +1,1 @@
+"""Files of ours that run in a session's container, by the image's own Python."""

@@ -1,0 +1,1 @@
+"""Who gets which GPU, who waits and why, and what it cost."""

@@ -1,1 +1,0 @@
-"""Programs of steps that run in a job's container; see `fetching.programs`."""
