@@ -112,7 +112,7 @@ purge_pools() { # a pool in our own file goes whole; in the one that was given, 
   real=$(realpath -m "$DATA/pool.img")
   for pool in $(zpool list -H -o name 2>/dev/null || true); do
     is_in_file "$pool" "$real" || continue
-    destroy_pool "$pool" || die "zpool $pool could not be destroyed" "$END_USE" "$LOG"
+    once_not_busy as_root zpool destroy -f "$pool" || die "zpool $pool could not be destroyed" "$END_USE" "$LOG"
     [[ $pool != "$given" ]] || given=''
   done
   if [[ -z $given ]]; then return; fi
@@ -124,10 +124,10 @@ purge_pools() { # a pool in our own file goes whole; in the one that was given, 
   fi
 }
 
-destroy_pool() { # destroy_pool POOL; one whose last files were just closed is busy for a moment
+once_not_busy() { # once_not_busy COMMAND...: what had files open or was mounted until now is busy for a moment
   local _
   for _ in {1..20}; do
-    run as_root zpool destroy -f "$1" && return
+    run "$@" && return
     sleep 0.5
   done
   return 1
@@ -154,7 +154,7 @@ purge_given_pool() { # purge_given_pool POOL
   done
   for beside in "$base-views" "$base-reserve" "$base"; do
     zfs list -H -o name "$beside" >/dev/null 2>&1 || continue
-    run as_root zfs destroy -R "$beside" || die "$beside could not be destroyed" "$END_USE" "$LOG"
+    once_not_busy as_root zfs destroy -R "$beside" || die "$beside could not be destroyed" "$END_USE" "$LOG"
   done
   note "$base is destroyed; $1 stays, it was given by you"
 }

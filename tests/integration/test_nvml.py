@@ -43,10 +43,11 @@ class Eyes:
         self.looks += 1
         self._fresh.set()
 
-    async def until(self, wanted: Callable[[Inventory], object]) -> Inventory:
+    async def until(self, wanted: Callable[[Inventory], object], *, known: bool = True) -> Inventory:
+        """`known`: not before a driver has spoken."""
         try:
             async with asyncio.timeout(WITHIN_S):
-                while not (self.watch.known and wanted(self.watch.latest)):
+                while not ((self.watch.known or not known) and wanted(self.watch.latest)):
                     self._fresh.clear()
                     await self._fresh.wait()
         except TimeoutError:
@@ -373,9 +374,10 @@ async def test_a_card_that_was_silent_is_asked_again_by_and_by(monkeypatch: pyte
 async def test_a_driver_that_hangs_is_said_and_asked_again(monkeypatch: pytest.MonkeyPatch, nvml: Stub) -> None:
     nvml.tell(card(0), "stall nvmlInitWithFlags")
     async with watching(monkeypatch, nvml.variables, start_s=DEADLINE_S) as eyes:
-        found = await eyes.until(lambda now: not now.ok)
+        found = await eyes.until(lambda now: not now.ok, known=False)
         assert found.message == "the NVIDIA driver did not answer within 1 s; see `nvidia-smi`"
         assert found.present
+        assert not eyes.watch.known, "whether there are GPUs at all, nobody has said yet"
         nvml.tell(card(0))
         assert (await eyes.until(lambda now: now.ok)).devices
 
