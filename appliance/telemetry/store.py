@@ -12,10 +12,11 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 
@@ -26,6 +27,7 @@ from appliance.telemetry.types import LogSource
 log = logging.getLogger(__name__)
 
 Row = Sequence[Any]
+T = TypeVar("T")
 
 FLUSH_ROWS = 10_000
 """Rows that are written without waiting for more."""
@@ -58,8 +60,16 @@ class Batch:
     """Called in the writer's thread: committed, or given up because of this error. Makes the batch urgent."""
 
 
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """Housekeeping by the writer, between two transactions."""
+
+    work: Callable[[duckdb.DuckDBPyConnection], Any]
+    answer: Future[Any]
+
+
 class Store:
-    """The open database. `submit` and `reading` may be called from any thread."""
+    """The open database. `submit`, `chore` and `reading` may be called from any thread."""
 
     def __init__(
         self,
@@ -84,6 +94,7 @@ class Store:
         self._waiting: list[Batch] = []
         self._waiting_rows = 0
         self._waiting_bytes = 0
+        self._chores: list[Chore] = []
         self._urgent = False
         self._stopping = False
         self._last_commit = 0.0
@@ -135,6 +146,21 @@ class Store:
             if first or self._due():  # the writer sleeps until the flush is due: it is not woken for each batch
                 self._changed.notify_all()
 
+    def chore(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> Future[T]:
+        """Have the writer do this, once, between two batches; what it raises is in the answer, and nothing is stored.
+
+        Lines wait meanwhile: what takes longer than a tenth of a second is to be given in slices.
+        """
+        answer: Future[T] = Future()
+        answer.set_running_or_notify_cancel()
+        with self._changed:
+            if self._stopping:
+                answer.set_exception(_closing())
+            else:
+                self._chores.append(Chore(work, answer))
+                self._changed.notify_all()
+        return answer
+
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection of its own for one reader. It may be interrupted from another thread."""
@@ -168,23 +194,52 @@ class Store:
                 _copy_file(path, folder / path.name, lambda: self._stopping or given_up())
 
     def _run(self) -> None:
-        while batches := self._take():
-            error = self._write(batches)
-            if error is None:
-                self._on_commit(batches)
-            for batch in batches:
-                if batch.written is not None:
-                    batch.written(error)
+        while self._wait():
+            if batches := self._take():
+                error = self._write(batches)
+                if error is None:
+                    self._on_commit(batches)
+                for batch in batches:
+                    if batch.written is not None:
+                        batch.written(error)
+            self._do_chore()
+        for chore in self._chores:
+            chore.answer.set_exception(_closing())
+
+    def _wait(self) -> bool:
+        """Until there is something to do; False: stopping, and no batch is left."""
+        with self._changed:
+            while not self._stopping and not self._due() and not self._chores:
+                self._changed.wait(self._due_in())
+            return bool(self._waiting or not self._stopping)
 
     def _take(self) -> list[Batch]:
-        """The batches of the next transaction, once one is due. Empty: stopping, and nothing is left."""
+        """The batches of the next transaction, where one is due."""
         with self._changed:
-            while not self._stopping and not self._due():
-                self._changed.wait(self._due_in())
+            if not self._stopping and not self._due():
+                return []
             taken, self._waiting = self._waiting, []
             self._waiting_rows = self._waiting_bytes = 0
             self._urgent = False
             return taken
+
+    def _do_chore(self) -> None:
+        """One, so that batches come in between."""
+        with self._changed:
+            if not self._chores:
+                return
+            chore = self._chores.pop(0)
+        try:
+            with self._files:
+                connection = self._opened()
+                connection.begin()
+                answer = chore.work(connection)
+                connection.commit()
+        except Exception as error:
+            self._reset(error)
+            chore.answer.set_exception(error)
+        else:
+            chore.answer.set_result(answer)
 
     def _due(self) -> bool:
         if not self._waiting:
@@ -317,6 +372,10 @@ class Store:
         self._appenders.clear()
         if connection is not None:
             connection.close()
+
+
+def _closing() -> TelemetryError:
+    return TelemetryError("the log and metric database is being closed", hint="try again once the daemon runs")
 
 
 def _copy_file(source: Path, target: Path, given_up: Callable[[], bool]) -> None:

@@ -369,3 +369,51 @@ def test_a_copy_taken_while_open_keeps_whole_batches(store: Store, file: Path, t
     assert connection.execute(f"SELECT count(*) FROM {LINES}").fetchall() == [(200,)]
     assert connection.execute(f"SELECT max(position) FROM {CURSORS}").fetchall() == [(19,)]
     connection.close()
+
+
+def test_a_chore_is_done_by_the_writer_between_batches(store: Store) -> None:
+    store.submit(Batch({LINES: [line(1)]}))
+    names = store.chore(lambda connection: threading.current_thread().name)
+    assert names.result(10) == "telemetry-writer"
+    gone = store.chore(lambda connection: connection.execute(f"DELETE FROM {LINES} RETURNING seq").fetchall())
+    store.submit(Batch({LINES: [line(2)]}))
+    gone.result(10)
+    assert store.chore(lambda connection: connection.execute("SELECT 1").fetchall()).result(10) == [(1,)]
+
+
+def test_a_chore_that_fails_leaves_nothing_and_hinders_nobody(store: Store) -> None:
+    def bad(connection: duckdb.DuckDBPyConnection) -> None:
+        connection.execute(f"INSERT INTO {LINES} VALUES (7, now()::TIMESTAMP, 1, false, 'half')")
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        store.chore(bad).result(10)
+    written = threading.Event()
+    store.submit(Batch({LINES: [line(1)]}, written=lambda error: written.set()))
+    assert written.wait(10)
+    with store.reading() as connection:
+        assert connection.execute(f"SELECT seq FROM {LINES}").fetchall() == [(1,)]
+
+
+def test_chores_that_come_too_late_are_told_so(file: Path, commits: Commits) -> None:
+    store = make(file, commits)
+    store.start()
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(connection: duckdb.DuckDBPyConnection) -> None:
+        begun.set()
+        go.wait(10)
+
+    first, second = store.chore(slow), store.chore(lambda connection: None)
+    assert begun.wait(10)
+    stopping = threading.Thread(target=store.stop)
+    stopping.start()
+    while not store._stopping:
+        time.sleep(0.01)
+    go.set()
+    stopping.join(10)
+    assert first.result(0) is None
+    with pytest.raises(TelemetryError, match="is being closed"):
+        second.result(0)
+    with pytest.raises(TelemetryError, match="is being closed"):
+        store.chore(lambda connection: None).result(0)
