@@ -14,7 +14,18 @@ from appliance.errors import TelemetryError
 LINES, SOURCES, CURSORS = "store.log_lines", "store.sources", "store.cursors"
 REQUESTS, FAILURES = "store.requests", "store.failed_requests"
 GPU_SAMPLES = "store.gpu_samples"
-TABLES = {LINES: False, SOURCES: False, CURSORS: True, REQUESTS: False, FAILURES: False, GPU_SAMPLES: False}
+SERIES, METRICS, ROLLUPS = "store.series", "store.metrics", "store.metric_rollups"
+TABLES = {
+    LINES: False,
+    SOURCES: False,
+    CURSORS: True,
+    REQUESTS: False,
+    FAILURES: False,
+    GPU_SAMPLES: False,
+    SERIES: False,
+    METRICS: False,
+    ROLLUPS: False,
+}
 """Every table that is appended to -> whether only the newest row of each first column counts.
 
 There is no index and no key: an upsert costs four times an append. What is out of date is pruned now and then.
@@ -75,6 +86,27 @@ CREATE TABLE store.gpu_samples (
 );
 CREATE VIEW gpu_samples AS SELECT * FROM store.gpu_samples
 """,
+    """
+CREATE TABLE store.series (
+    id INTEGER NOT NULL, kind VARCHAR NOT NULL, name VARCHAR NOT NULL, part VARCHAR NOT NULL,
+    container VARCHAR NOT NULL, metric VARCHAR NOT NULL, labels MAP(VARCHAR, VARCHAR) NOT NULL
+);
+CREATE TABLE store.metrics (ts TIMESTAMP NOT NULL, series INTEGER NOT NULL, step BIGINT, value DOUBLE NOT NULL);
+CREATE TABLE store.metric_rollups (
+    ts TIMESTAMP NOT NULL, seconds UINTEGER NOT NULL, series INTEGER NOT NULL, samples UINTEGER NOT NULL,
+    mean DOUBLE NOT NULL, least DOUBLE NOT NULL, most DOUBLE NOT NULL, last DOUBLE NOT NULL
+);
+CREATE VIEW metrics AS
+    SELECT m.ts, s.kind, s.name, s.part, s.container, s.metric, s.labels, m.step, m.value
+    FROM (
+        SELECT ts, series, step, value FROM store.metrics
+        UNION ALL SELECT ts, series, NULL, mean FROM store.metric_rollups
+    ) m JOIN store.series s ON s.id = m.series;
+CREATE VIEW metric_rollups AS
+    SELECT r.ts, r.seconds, s.kind, s.name, s.part, s.container, s.metric, s.labels, r.samples, r.mean, r.least,
+           r.most, r.last
+    FROM store.metric_rollups r JOIN store.series s ON s.id = r.series
+""",
 )
 """Each leads from the version before it. Tables live in the schema `store`; `main` holds what SQL users see:
 
@@ -88,6 +120,10 @@ gpu_samples(ts: ten seconds from it on, device: UUID, samples: looks in that tim
     which a kernel ran, busy_most, memory: bytes at the most, power_w: mean, temperature: the highest, in Celsius,
     sm_mhz: mean, energy_j: the card's counter at the end, throttled: thermal, power, hardware or empty, lost). NULL:
     the driver does not tell.
+metrics(ts, kind, name, part, container: empty where a metric is of no container, metric, labels MAP, step: NULL where
+    the program counts none, value): raw ones, and the means of those that retention has rolled up
+metric_rollups(ts: seconds from it on, seconds, kind, name, part, container, metric, labels, samples, mean, least,
+    most, last)
 
 Times are TIMESTAMP, not TIMESTAMP WITH TIME ZONE: the session is in UTC, so both compare alike, and a Python client
 needs no further package to read them.
