@@ -26,6 +26,7 @@ from appliance import home
 from appliance.api.app import behind_token, build_app
 from appliance.api.auth import own_token
 from appliance.api.parts import Parts
+from appliance.api.push import push_app
 from appliance.backup.backups import Backups
 from appliance.backup.work import Work
 from appliance.datasets.datasets import Datasets
@@ -37,6 +38,7 @@ from appliance.deployments.controller import DeploymentController
 from appliance.deployments.gathering import Gathering
 from appliance.deployments.load import this_machine
 from appliance.deployments.scaler import Scaler
+from appliance.engine.callers import Callers
 from appliance.engine.devices import Devices
 from appliance.engine.docker import Engine
 from appliance.engine.images import Images
@@ -49,7 +51,9 @@ from appliance.house import House
 from appliance.leaseholders import tell_leaseholders
 from appliance.notebooks.notebooks import Notebooks
 from appliance.reconcile import Reconciler
+from appliance.router import account
 from appliance.router.router import Router
+from appliance.sampling.sampler import Sampler
 from appliance.scheduler.reaching import Reaching
 from appliance.scheduler.scheduler import Scheduler
 from appliance.settings import Settings
@@ -146,7 +150,10 @@ def _servers(parts: Parts) -> list[tuple[_Server, socket.socket]]:
     trusted = home.listen(parts.settings.socket, 0o660)
     home.share_with_docker_group(parts.settings.socket)
     front = home.listen(parts.settings.front_socket, 0o666)
-    doors = ((app, trusted), (behind_token(app, parts.token, own_token(parts.db)), front))
+    push = home.listen(parts.settings.push_socket, 0o600)
+    account.give(parts.settings.push_socket)
+    pushed = push_app(Callers(parts.engine), parts.telemetry, parts.clock)
+    doors = ((app, trusted), (behind_token(app, parts.token, own_token(parts.db)), front), (pushed, push))
     return [(_Server(server_config(door)), listener) for door, listener in doors]
 
 
@@ -208,6 +215,7 @@ async def _build(settings: Settings, clock: Callable[[], float]) -> House:
         flush_s=settings.log_flush_s,
         memory_mb=settings.telemetry_memory_mb,
         redact=secrets.values,
+        clock=clock,
     )
     router = Router(
         settings.router_dir,
@@ -216,6 +224,8 @@ async def _build(settings: Settings, clock: Callable[[], float]) -> House:
         port=settings.port,
         api_socket=settings.front_socket,
         connections=settings.connections,
+        push_socket=settings.push_socket,
+        push_port=settings.push_port,
     )
     await telemetry.start()
     work = Work(
@@ -363,7 +373,16 @@ async def _build(settings: Settings, clock: Callable[[], float]) -> House:
         on_lost=lambda who, words: scheduler.on_lost(who, words),
         clock=clock,
     )
+    sampler = Sampler(
+        listing=engine.list,
+        inspect=engine.inspect,
+        inventory=lambda: gpus.latest,
+        store=telemetry.measured,
+        asked=lambda: telemetry.metrics_asked,
+        clock=clock,
+    )
     return House(
         *(parts, store, router, runs, deployments, reconciler, watcher, room, triggers, scaler, gpus, scheduler),
         reaching=reaching,
+        sampler=sampler,
     )

@@ -24,12 +24,14 @@ from appliance.gpu.types import Inventory
 from appliance.gpu.watch import GpuWatch
 from appliance.reconcile import Reconciler
 from appliance.router.router import Router
+from appliance.sampling.sampler import Sampler
 from appliance.scheduler.leasing import LEASE
 from appliance.scheduler.reaching import Reaching
 from appliance.scheduler.scheduler import Scheduler
-from appliance.state import events
+from appliance.state import events, runs
 from appliance.storage.base import Store
 from appliance.storage.room import Room
+from appliance.telemetry.retention.policy import Known, Limits
 from appliance.telemetry.types import LogSource
 from appliance.triggers.triggers import Triggers
 from appliance.watch import Watcher
@@ -45,6 +47,8 @@ SCALE_S = 1.0
 RETRY_S = 2.0
 TEND_S = 60.0
 """Between two looks at the notebooks' histories, and at what old runs have left."""
+TEND_LOGS_S = 600.0
+"""Between two looks for log lines that are too old or too many: each reads a column of all of them."""
 WATCH_S = 1.0
 """Between two looks at the sessions of notebooks, for saves and for whether anybody uses them."""
 LOW_CHECK_S = 1.0
@@ -73,6 +77,7 @@ class House:
     gpus: GpuWatch
     scheduler: Scheduler
     reaching: Reaching
+    sampler: Sampler
     steady: Steady = field(default_factory=Steady)
     """Whether the clock is to be believed by what lets go of old things."""
     answered: bool = False
@@ -92,6 +97,9 @@ class House:
             "history": self._tend,
             "sessions": self._watch_sessions,
             "kept runs": self._tend_runs,
+            "metrics": self.sampler.run,
+            "kept metrics": self._tend_metrics,
+            "kept logs": self._tend_logs,
             "triggers": self.triggers.run,
             "scaling": self._scale,
             "requests": self.scaler.listen,
@@ -138,8 +146,10 @@ class House:
         self.answered = True  # whoever comes second of this and the front door, finds the routes and the engine
         await self._leave_ended()
         gateway = await self.parts.engine.ensure_network()
-        await self.router.set_binds([f"{gateway}:{self.parts.settings.port}"])
+        ports = (self.parts.settings.port, self.parts.settings.push_port)
+        await self.router.set_binds([f"{gateway}:{port}" for port in ports if port])
         self._tell("engine", True, f"Docker {info.version}, {info.storage_driver}, cgroup v{info.cgroup_version}")
+        self.sampler.look_anew()
         await self._catch_up()
         for sweep in (self.runs.sweep, self.deployments.sweep):
             try:
@@ -198,6 +208,7 @@ class House:
         owner = owner_of(event.labels)
         if owner is None or owner.instance != self.parts.instance:
             return
+        self.sampler.noticed(event.container_id, event.action)
         if LEASE in event.labels and event.action in ("start", "die", "destroy"):
             self.scheduler.noticed(event.container_id, event.action)
         if owner.kind == self.runs.kind:
@@ -267,6 +278,31 @@ class House:
             now = self.parts.clock()
             await self.runs.tend(now, by_age=self.steady.look(now, time.monotonic()))
             await asyncio.sleep(TEND_S)
+
+    async def _tend_metrics(self) -> None:
+        while True:
+            now, settings = self.parts.clock(), self.parts.settings
+            if self.steady.look(now, time.monotonic()):
+                hours, days = settings.keep_metrics_hours, settings.keep_metrics_days
+                await self.parts.telemetry.tend_metrics(now, keep_hours=hours, keep_days=days)
+            await asyncio.sleep(TEND_S)
+
+    async def _tend_logs(self) -> None:
+        while True:
+            now, settings = self.parts.clock(), self.parts.settings
+            limits = Limits(settings.keep_logs_days, settings.keep_logs_gb, settings.keep_failed_logs_days)
+            by_age = self.steady.look(now, time.monotonic())
+            await self.parts.telemetry.tend_logs(now, limits, self._known, by_age=by_age)
+            await asyncio.sleep(TEND_LOGS_S)
+
+    async def _known(self) -> Known:
+        """Runs and containers there are, for whoever keeps what they have printed."""
+        try:
+            containers: set[str] | None = {container.id for container in await self.parts.engine.list()}
+        except ApplianceError:
+            containers = None
+        db = self.parts.db.read
+        return Known(set(runs.names(db).values()), set(runs.failed_names(db)), containers)
 
     async def _scale(self) -> None:
         while True:

@@ -29,6 +29,13 @@ class Setting:
 SETTINGS = (
     Setting("host", "127.0.0.1", "Address of the front door and the API. Loopback unless you put TLS before it."),
     Setting("port", 7070, "TCP port of the front door and the API.", 1, 65_535),
+    Setting(
+        "push_port",
+        9091,
+        "TCP port at which containers push metrics, as to a Prometheus Pushgateway; 0: none.",
+        0,
+        65_535,
+    ),
     Setting("docker_host", "", "Docker engine address, such as unix:///run/docker.sock; empty: the engine's default."),
     Setting("storage", "auto", "Volume store: zfs, directory, or auto (zfs where `zpool` is set, else directory)."),
     Setting("zpool", "", "Pool or dataset that holds the volumes of the zfs store, such as tank/appliance."),
@@ -45,6 +52,7 @@ SETTINGS = (
     Setting("watch_debounce_s", 0.3, "Seconds a spec file must be unchanged before it is read."),
     Setting("log_flush_s", 0.5, "Seconds a log line may wait before it is stored."),
     Setting("telemetry_memory_mb", 512, "Memory that the log and metric database may use, in MiB."),
+    Setting("sql_timeout_s", 30.0, "Seconds that a query in SQL may take, where it asks for no other time.", 1, 600),
     Setting("deploy_deadline_s", 300.0, "Seconds a new deployment revision has to become ready."),
     Setting("drain_s", 120.0, "Seconds that requests of a replica that leaves are waited for, at most."),
     Setting("hold_s", 60.0, "Seconds that a request waits for a deployment without a ready replica.", 0, 86_400),
@@ -73,6 +81,11 @@ SETTINGS = (
     Setting("keep_capsules_days", 7.0, "Days for which a failed run can be resumed and looked into; 0: never."),
     Setting("keep_runs", 500, "Newest runs of each workflow that are kept, and any that something names; 0: all."),
     Setting("keep_events_days", 90.0, "Days for which events are kept; 0: for ever."),
+    Setting("keep_metrics_hours", 24.0, "Hours for which each sample of a metric is kept, then a mean; 0: for ever."),
+    Setting("keep_metrics_days", 365.0, "Days for which metrics are kept at all; 0: for ever."),
+    Setting("keep_logs_days", 30.0, "Days for which log lines are kept; 0: for ever."),
+    Setting("keep_logs_gb", 10.0, "Disk space for log lines, in GB, as they are stored; oldest go first; 0: no end."),
+    Setting("keep_failed_logs_days", 180.0, "Days for which a failed run's last lines are kept; 0: for ever."),
     Setting("reserve_mb", 512, "Disk space kept back for the appliance's own state, in MiB; 0 keeps none."),
 )
 MACHINES = "machines"
@@ -85,6 +98,7 @@ class Settings:
     home: Path
     host: str
     port: int
+    push_port: int
     docker_host: str
     storage: str
     zpool: str
@@ -101,6 +115,7 @@ class Settings:
     watch_debounce_s: float
     log_flush_s: float
     telemetry_memory_mb: int
+    sql_timeout_s: float
     deploy_deadline_s: float
     drain_s: float
     hold_s: float
@@ -125,6 +140,11 @@ class Settings:
     keep_capsules_days: float
     keep_runs: int
     keep_events_days: float
+    keep_metrics_hours: float
+    keep_metrics_days: float
+    keep_logs_days: float
+    keep_logs_gb: float
+    keep_failed_logs_days: float
     reserve_mb: int
     machines: Mapping[str, object] = field(default_factory=dict, hash=False)
     """The tables `[machines.NAME]` as they were written; `spec.machine_tables` reads them."""
@@ -148,6 +168,11 @@ class Settings:
     def front_socket(self) -> Path:
         """API socket behind the front door: every request needs the token."""
         return self.run_dir / "front.sock"
+
+    @property
+    def push_socket(self) -> Path:
+        """Where the front door hands on what containers push; nothing else is served there."""
+        return self.run_dir / "push.sock"
 
     @property
     def pid_file(self) -> Path:
@@ -203,6 +228,12 @@ def load(environ: Mapping[str, str] = os.environ, home: Path | None = None) -> S
             raw, origin = setting.default, "default"
         values[setting.name] = _convert(setting, raw, origin)
         origins[setting.name] = origin
+    if values["push_port"] == values["port"]:
+        raise UsageError(
+            f"settings port and push_port are both {values['port']}",
+            where=origins["push_port"] if origins["push_port"] != "default" else origins["port"],
+            hint="choose another push_port, or 0 for none",
+        )
     machines = _machines(from_file.get(MACHINES, {}), home / "config.toml")
     return Settings(home=home, machines=machines, origins=origins, **values)  # type: ignore[arg-type]  # _convert keeps the types
 

@@ -1,9 +1,8 @@
-"""`appliance logs`, `events` and `sql`."""
+"""`appliance logs` and `events`."""
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
 from typing import TYPE_CHECKING
@@ -45,12 +44,6 @@ def configure_events(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run_events)
 
 
-def configure_sql(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("query", help='such as "SELECT name, count(*) FROM logs GROUP BY name"')
-    parser.add_argument("-o", "--output", choices=("table", "json", "csv"), default="table")
-    parser.set_defaults(run=run_sql)
-
-
 def run_logs(args: argparse.Namespace) -> int:
     client = render.client()
     subject = _logged(client, args.subject)
@@ -84,20 +77,6 @@ def run_events(args: argparse.Namespace) -> int:
         for event in client.follow_events(items[-1]["id"] if items else 0):
             if all(event[key] == value for key, value in subject.items()):  # type: ignore[literal-required]
                 print("  ".join(render.clean(str(cell)) for cell in row(dict(event))), flush=True)
-    return 0
-
-
-def run_sql(args: argparse.Namespace) -> int:
-    answer = render.client().sql(args.query)
-    columns, rows = answer["columns"], answer["rows"]
-    if args.output == "json":
-        render.data([dict(zip(columns, row, strict=True)) for row in rows], "json")
-    elif args.output == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
-    else:
-        render.table(columns, rows, empty="no rows")
     return 0
 
 

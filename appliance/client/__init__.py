@@ -10,11 +10,14 @@ from appliance.client.datasets import Datasets
 from appliance.client.deployments import Deployments
 from appliance.client.executions import Executions
 from appliance.client.gpus import Gpus
+from appliance.client.metrics import Metrics
 from appliance.client.notebook_life import NotebookLife
 from appliance.client.notebooks import Notebooks
+from appliance.client.pushes import Pushes
 from appliance.client.records import Records
 from appliance.client.registries import Registries
 from appliance.client.runs import Runs
+from appliance.client.sql import Sql
 from appliance.client.terminals import Terminals
 from appliance.client.transfer import Transfer
 
@@ -23,6 +26,9 @@ __all__ = ["Client"]
 
 class Client(
     Records,
+    Metrics,
+    Sql,
+    Pushes,
     Notebooks,
     NotebookLife,
     Executions,

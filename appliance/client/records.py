@@ -41,9 +41,6 @@ class Records(Transport):
         found = self._json("GET", "/v1/events", {"kind": kind, "name": name, "limit": limit})
         return cast("list[wire.Event]", found["items"])
 
-    def sql(self, query: str) -> wire.SqlAnswer:
-        return cast("wire.SqlAnswer", self._json("POST", "/v1/sql", body={"query": query}))
-
     def put_secret(self, name: str, value: str) -> None:
         self._json("PUT", f"/v1/secrets/{quote(name, safe='')}", body={"value": value})
 

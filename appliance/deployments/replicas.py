@@ -23,6 +23,7 @@ from appliance.spec.limits import limits_of
 from appliance.spec.models import Deployment
 from appliance.state.resources import Resource
 from appliance.telemetry.draining import Draining
+from appliance.telemetry.push import environment as pushing
 from appliance.telemetry.telemetry import Telemetry
 from appliance.telemetry.types import LogSource
 
@@ -142,7 +143,11 @@ class Replicas:
                 **({LEASE: gpus.lease} if gpus.cards else {}),
             },
             entrypoint=spec.command,
-            env={"APPLIANCE_URL": f"http://host.docker.internal:{self._settings.port}", **env},
+            env={
+                "APPLIANCE_URL": f"http://host.docker.internal:{self._settings.port}",
+                **pushing.environment("deployment", deployment.uid, self._settings.push_port),
+                **env,
+            },
             mounts=mounts,
             publish=tuple(dict.fromkeys([*spec.ports, *(probe.port for probe in probes if probe.port)])),
             cpus=(most := limits_of(spec.machine, self._settings)).cpus,

@@ -38,15 +38,21 @@ def read(pid: int, container: str, proc: Path = Path("/proc")) -> Usage | None:
     That number is checked against the process's group: the container may have ended and a stranger have its number.
     """
     try:
-        groups = parse_groups((proc / str(pid) / "cgroup").read_text(), container)
-        mounts = parse_mounts((proc / "self" / "mountinfo").read_text())
-        folders = {name: where for name, group in groups.items() if (where := _folder(mounts.get(name), group))}
-        if "memory" in folders and "cpuacct" in folders:
-            return _version_1(folders["cpuacct"], folders["memory"])
-        return _version_2(folders[UNIFIED]) if UNIFIED in folders else None
+        found = folders(pid, container, proc)
+        if "memory" in found and "cpuacct" in found:
+            return _version_1(found["cpuacct"], found["memory"])
+        return _version_2(found[UNIFIED]) if UNIFIED in found else None
     except (OSError, ValueError, KeyError) as error:
         log.debug("what container %s uses is not known: %s", container[:12], error)
         return None
+
+
+def folders(pid: int, container: str, proc: Path = Path("/proc")) -> dict[str, Path]:
+    """Controller -> where it tells of the container with this id whose first process is `pid`; none where that is
+    another's. Raises OSError or ValueError where the kernel does not say."""
+    groups = parse_groups((proc / str(pid) / "cgroup").read_text(), container)
+    mounts = parse_mounts((proc / "self" / "mountinfo").read_text())
+    return {name: where for name, group in groups.items() if (where := _folder(mounts.get(name), group))}
 
 
 def folder(pid: int, container: str, proc: Path = Path("/proc")) -> Path:

@@ -26,6 +26,7 @@ from appliance.spec.limits import Limits, limits_of
 from appliance.spec.models import Notebook
 from appliance.state.resources import Resource
 from appliance.storage.threads import in_thread
+from appliance.telemetry.push import environment as pushing
 from appliance.vault.secrets import Secrets
 
 log = logging.getLogger(__name__)
@@ -178,7 +179,7 @@ class Making:
         return {
             "APPLIANCE_URL": f"http://host.docker.internal:{self._settings.port}",
             "PAPERSPACE_NOTEBOOK_ID": notebook.uid,
-            "PAPERSPACE_METRIC_WORKLOAD_ID": notebook.uid,
+            **pushing.environment("notebook", notebook.uid, self._settings.push_port),
             **environment(spec),
             **{name: self._vault.resolve(value) for name, value in spec.env.items()},
         }

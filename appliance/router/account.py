@@ -39,6 +39,12 @@ def choose(api_socket: Path) -> Account:
     return Account(ACCOUNT, group)
 
 
+def give(socket: Path) -> None:
+    """A socket that is its owner's alone becomes that of the account under which HAProxy serves."""
+    if name := choose(socket).user:
+        os.chown(socket, pwd.getpwnam(name).pw_uid, -1)
+
+
 def _closed_directory(path: Path, uid: int, gid: int) -> Path | None:
     """The first directory above `path` that this account may not pass; one that is not there yet does not count."""
     for directory in reversed(path.parents):

@@ -15,9 +15,10 @@ from importlib import resources
 from pathlib import Path
 
 from appliance.errors import RouterError
-from appliance.router import rules
+from appliance.router import push, rules
 from appliance.router.maps import maps, slot_name, to_text
 from appliance.router.pages import PAGES_MAP, errors, pages
+from appliance.router.push import Push
 from appliance.router.table import Table, Target
 
 KEEPALIVE_S = 30
@@ -65,11 +66,18 @@ class Door:
     connections: int = 4096
     holds: bool = True
     """Whether this HAProxy has Lua, and so can hold requests."""
+    push: Push | None = None
+    """The door for what containers push; None: there is none."""
 
     @property
     def knocks_socket(self) -> Path:
         """Where the daemon hears that a route has requests and no server."""
         return self.admin_socket.with_name(KNOCKS_SOCKET)
+
+    @property
+    def later_socket(self) -> Path:
+        """Where HAProxy waits with what containers push while there is no daemon."""
+        return self.admin_socket.with_name("pushes.sock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +90,18 @@ class Files:
 
 def render(table: Table, door: Door) -> Files:
     """Raises RouterError where a path cannot stand in the configuration."""
-    for path in (door.api_socket, door.admin_socket):
+    for path in (door.api_socket, door.admin_socket, *((door.push.socket,) if door.push else ())):
         check_socket_path(path)
-    fixed = {PAGES_MAP: pages(), _HOLD: hold_program()}
+    fixed = {PAGES_MAP: pages(), _HOLD: program(_HOLD), push.PROGRAM: program(push.PROGRAM)}
     parts = (_config(Table(capacity=table.capacity), door, ""), *fixed.values())
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     changing = {name: to_text(entries) for name, entries in maps(table).items()}
     return Files(_config(table, door, digest), fixed | changing, digest)
 
 
-def hold_program() -> str:
-    return resources.files("appliance.router").joinpath(_HOLD).read_text(encoding="utf-8")
+def program(name: str) -> str:
+    """What HAProxy runs by itself, in Lua."""
+    return resources.files("appliance.router").joinpath(name).read_text(encoding="utf-8")
 
 
 def check_socket_path(path: Path) -> None:
@@ -116,7 +125,7 @@ def server_line(target: Target) -> str:
 
 
 def _config(table: Table, door: Door, digest: str) -> str:
-    sections = (_global(door, digest), _ring(), _DEFAULTS, _frontend(door), _backends(table, door))
+    sections = (_global(door, digest), _ring(), _DEFAULTS, _frontend(door), _push(door), _backends(table, door))
     return "\n".join((*(line for section in sections for line in section), ""))
 
 
@@ -136,6 +145,8 @@ def _global(door: Door, digest: str) -> Iterator[str]:
     if door.holds:
         yield f"  setenv APPLIANCE_KNOCKS '{door.knocks_socket}'"
         yield f"  lua-load {_HOLD}"
+        if door.push:
+            yield from (f"  {line}" for line in push.settings(door.push))
     # No chroot: the daemon's socket must stay in reach.
     if door.user:
         yield f"  user {door.user}"
@@ -184,6 +195,13 @@ def _frontend(door: Door) -> Iterator[str]:
     yield f"  bind {first}"
     yield from (f"  bind {bind} maxconn {max(1, door.connections // 2)}" for bind in others)
     yield from (f"  {rule}" for rule in rules.FRONTEND)
+
+
+def _push(door: Door) -> Iterator[str]:
+    if door.push:
+        yield from push.sections(
+            door.push, later=door.later_socket, user=door.user, lua=door.holds, server_options=SERVER_OPTIONS
+        )
 
 
 def _backends(table: Table, door: Door) -> Iterator[str]:

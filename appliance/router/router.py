@@ -20,6 +20,7 @@ from appliance.router.haproxy import Haproxy
 from appliance.router.hearing import listening
 from appliance.router.meters import Meter, with_former
 from appliance.router.notes import Notes
+from appliance.router.push import Push
 from appliance.router.render import Bind, Door
 from appliance.router.requests import Records, Request
 from appliance.router.runtime import Gone
@@ -44,7 +45,8 @@ class Router:
     `extra_binds` are further `ADDRESS:PORT`s, such as the containers' gateway; None: those of the last time. One that
     is not there is left out, told in `status().message`, and added by `watch` when it appears. `on_problem` hears
     what `watch` meets; it may be set at any time. `connections` is the most that clients have open; fewer where the
-    machine allows fewer files.
+    machine allows fewer files. What comes to the `push_port` of an extra bind goes to `push_socket`, see `push`, and
+    nothing else does; 0: there is no such port.
 
     `on_knock`, which may be set at any time, is called with the prefix of a route that holds requests, about once a
     second as long as it does, while `watch` runs.
@@ -61,6 +63,8 @@ class Router:
         extra_binds: Sequence[str] | None = None,
         on_problem: Callable[[str], None] | None = None,
         connections: int = CONNECTIONS,
+        push_socket: Path | None = None,
+        push_port: int = 0,
     ) -> None:
         self.on_knock: Callable[[str], None] | None = None
         self._haproxy = Haproxy(directory.absolute(), haproxy)
@@ -68,6 +72,8 @@ class Router:
         self._api_socket = api_socket.absolute()
         self._extra = None if extra_binds is None else _parse(extra_binds)
         self._connections = connections
+        self._push_socket = push_socket.absolute() if push_socket and push_port else None
+        self._push_port = push_port
         self._lock = asyncio.Lock()
         self._table = Table()
         self._door: Door | None = None
@@ -282,8 +288,10 @@ class Router:
                 log.warning("the front door does not listen on %s: %s", bind, place)
         chosen = account.choose(self._api_socket)
         self._notes.note("account", chosen.problem)
+        first, *others = listening.binds
+        pushed = [bind for bind in others if self._push_socket and bind.port == self._push_port]
         self._door = Door(
-            binds=listening.binds,
+            binds=(first, *(bind for bind in others if bind not in pushed)),
             api_socket=self._api_socket,
             admin_socket=self._haproxy.socket,
             user=chosen.user,
@@ -291,6 +299,7 @@ class Router:
             threads=min(4, os.cpu_count() or 1),
             connections=_connections(self._connections),
             holds=self._haproxy.holds,
+            push=Push(self._push_socket, [str(bind) for bind in pushed]) if self._push_socket else None,
         )
         if self._telling:
             self._telling.hurry()

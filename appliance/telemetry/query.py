@@ -7,7 +7,6 @@ from typing import Any
 
 import duckdb
 
-from appliance.errors import UsageError
 from appliance.telemetry.database import CURSORS, LINES, SOURCES
 from appliance.telemetry.tail import Position
 from appliance.telemetry.types import LogLine, LogQuery, LogSource
@@ -16,10 +15,10 @@ MOST_LINES = 100_000
 """Lines of one answer."""
 MOST_CHARACTERS = 32 * 1024 * 1024
 """Of one answer: it may hold fewer lines than its limit allows."""
+COLOURS = "\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(\x07|\x1b\\\\)"
+"""Control sequences of a terminal (ECMA-48 CSI, and OSC as links have it). They stay in a line; a search looks at the
+line as it is, and as it reads without them."""
 _FETCH = 500
-_ALLOWED = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
-_ZONED = "TIMESTAMP WITH TIME ZONE"
-SQL_HINT = "`DESCRIBE logs` (or requests, failed_requests) lists the columns; times are UTC"
 
 
 def source_key(source: LogSource) -> tuple[str, str, str]:
@@ -79,8 +78,11 @@ def _lines_sql(query: LogQuery, sources: Iterable[int], limit: int) -> tuple[str
         conditions.append("ts >= make_timestamp(?)")
         values.append(round(query.since * 1e6))
     if query.contains:
-        conditions.append("contains(lower(line), lower(?))")
-        values.append(query.contains)
+        conditions.append(
+            "(contains(lower(line), lower(?)) OR contains(line, chr(27))"
+            " AND contains(lower(regexp_replace(line, ?, '', 'g')), lower(?)))"
+        )
+        values += [query.contains, COLOURS, query.contains]
     where = " AND ".join(conditions) or "true"
     order = "ASC" if query.after else "DESC"
     return (
@@ -105,34 +107,3 @@ def read_cursor(connection: duckdb.DuckDBPyConnection, container: str) -> tuple[
         return number, None, ""
     inode, offset, mark, pending = cursor
     return number, Position(inode, offset, bytes(mark)), pending
-
-
-def run_sql(connection: duckdb.DuckDBPyConnection, text: str, limit: int) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Column names and at most `limit` rows of one SELECT (or EXPLAIN). Raises UsageError for anything else.
-
-    The transaction is read-only and the database has no access to files, so even a statement that slips through
-    this check changes nothing.
-    """
-    try:
-        statements = connection.extract_statements(text)
-        if len(statements) != 1 or statements[0].type not in _ALLOWED:
-            raise UsageError("one SELECT is expected", where="sql", hint=SQL_HINT)
-        connection.execute("BEGIN TRANSACTION READ ONLY")
-        connection.execute(statements[0])
-        described = connection.description or []
-        if any(str(column[1]) == _ZONED for column in described):
-            connection.execute(_without_zones(text, described))
-        return [str(column[0]) for column in described], connection.fetchmany(max(0, limit))
-    except (duckdb.InterruptException, duckdb.OutOfMemoryException):
-        raise
-    except duckdb.Error as error:
-        raise UsageError(str(error).strip(), where="sql", hint=SQL_HINT) from error
-
-
-def _without_zones(text: str, described: list[Any]) -> str:
-    """Python reads a time with a zone only with a further package; the session is in UTC, so nothing is lost."""
-    columns = [
-        f"CAST(#{number} AS TIMESTAMP)" if str(column[1]) == _ZONED else f"#{number}"
-        for number, column in enumerate(described, start=1)
-    ]
-    return f"SELECT {', '.join(columns)} FROM ({text.strip().rstrip(';')}\n)"

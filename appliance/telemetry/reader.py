@@ -100,6 +100,12 @@ class Reader:
         self._request(source, path, future)
         return future
 
+    def followed(self) -> set[str]:
+        """Containers whose lines are still being read."""
+        with self._lock:
+            asked = [source.container for source, _, _ in self._requests]
+        return {*tuple(self._followers), *asked}
+
     def wake(self) -> None:
         self._wake.set()
 

@@ -30,6 +30,8 @@ Line = tuple[datetime, bool, str]
 """Time in UTC without a zone (DuckDB's appender takes a time with one at half the speed), is it stderr, text."""
 
 _HEAD = b'{"log":'
+_NO_TIME = datetime(1970, 1, 1)  # noqa: DTZ001
+"""Of damaged records, until one with a time comes."""
 
 
 @dataclass(slots=True)
@@ -48,7 +50,7 @@ class Joiner:
         self.damaged = 0
         """Records that were no valid JSON; their text is kept as far as it can be read."""
         self._open: dict[bool, Piece] = {}
-        self._last = datetime(1970, 1, 1)  # noqa: DTZ001
+        self._last = _NO_TIME
         if pending:
             for is_error, at, text in orjson.loads(pending):
                 self._open[is_error] = Piece(datetime.fromisoformat(at), text)
@@ -84,6 +86,8 @@ class Joiner:
                 lines.append((at, is_error, text[:-1]))
                 continue
             self._join(lines, at, is_error, text, whole, redactor)
+        if self._last is _NO_TIME and lines and lines[0][0] is _NO_TIME:
+            lines = _dated(lines)
         self._last = at
         return _scrubbed(lines, redactor)
 
@@ -110,6 +114,12 @@ class Joiner:
             lines.append((at, is_error, done))
         if text:
             self._open[is_error] = Piece(at, text)
+
+
+def _dated(lines: list[Line]) -> list[Line]:
+    """Damaged records at the very beginning of a log are as old as what comes behind them, not from 1970."""
+    first = next((at for at, _, _ in lines if at is not _NO_TIME), _NO_TIME)
+    return [(first if at is _NO_TIME else at, is_error, text) for at, is_error, text in lines]
 
 
 def _in_utc(time: str) -> datetime:

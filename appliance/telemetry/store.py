@@ -8,6 +8,7 @@ reader to stop, and the lines stay in the engine's files.
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import threading
 import time
@@ -44,6 +45,11 @@ RETRY_MOST_S = 30.0
 COPY_POLL_S = 0.2
 CLOSE_S = 5.0
 """How long readers get to see that they were interrupted."""
+READERS_S = 10.0
+"""How long it is waited for readers to end by themselves, and how long new ones wait meanwhile and a little more."""
+FRESH = ".fresh"
+"""At the end of the name of a file that may take the place of the database; one that is found at the start is left
+over from a process that was killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,8 @@ class Store:
         self.next_seq = 1
         """First free number for a line or a cursor, as of `start`."""
         self.next_source = 1
+        self.moved_aside = 0
+        """How often the database did not open and another one was begun."""
         self._file = file
         self._memory_mb = memory_mb
         self._flush_s = flush_s
@@ -102,12 +110,16 @@ class Store:
         self._counted = PRUNE_ROWS
         """Rows about requests and GPUs since old ones were last removed."""
         self._readers: set[duckdb.DuckDBPyConnection] = set()
+        self._shut = False
+        """Readers wait at the door."""
         self._files = threading.Lock()
         """Held while the files of the database change, and while they are copied."""
         self._thread = threading.Thread(target=self._run, name="telemetry-writer", daemon=True)
 
     def start(self) -> None:
         """Open the file, moving it aside if it is damaged, and begin to write. Blocks for up to seconds."""
+        for left in (self.fresh, wal_of(self.fresh)):
+            left.unlink(missing_ok=True)
         repaired = self._open()
         with self.reading() as connection:
             lines = connection.execute(
@@ -129,7 +141,21 @@ class Store:
             self._changed.notify_all()
         if self._thread.ident is not None:
             self._thread.join()
-        self._close()
+        with self._files:
+            self._close()
+
+    @property
+    def file(self) -> Path:
+        return self._file
+
+    @property
+    def fresh(self) -> Path:
+        """Where a file is made that may take the place of this one."""
+        return self._file.with_name(f"{self._file.name}{FRESH}")
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
 
     @property
     def full(self) -> bool:
@@ -165,6 +191,7 @@ class Store:
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection of its own for one reader. It may be interrupted from another thread."""
         with self._changed:
+            self._changed.wait_for(lambda: not self._shut, 2 * READERS_S)
             if self._connection is None:
                 raise TelemetryError("the log and metric database is not open", where=str(self._file))
             connection = self._connection.cursor()
@@ -177,6 +204,61 @@ class Store:
                 self._changed.notify_all()
             connection.close()
 
+    def checkpoint(self) -> bool:
+        """Free what was deleted, for what comes. False: a reader was in the way. Blocks for seconds."""
+        with self.held() as connection:
+            try:
+                with self._alone():
+                    connection.execute("CHECKPOINT").fetchall()
+            except (duckdb.Error, TelemetryError) as error:
+                log.info("no checkpoint of the log and metric database: %s", error)
+                return False
+        return True
+
+    @contextmanager
+    def held(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Nothing is written meanwhile: lines wait in the engine's files, so not for long. It is the connection of the
+        writer: what this thread begins with it, it ends.
+        """
+        with self._files:
+            if self._stopping:
+                raise _closing()
+            yield self._opened()
+
+    def replace(self) -> None:
+        """Within `held`, whose connection ends: the file `fresh`, whole and closed, takes the place of the database.
+
+        Raises TelemetryError where it does not, and all is as before. A kill leaves the one file or the other.
+        """
+        if wal_of(self.fresh).exists():
+            raise TelemetryError("it was not written to its end", where=str(self.fresh))
+        with self._alone():
+            try:
+                self._close()
+                if _is_open(self._file):  # whatever holds it would go on writing to a file without a name
+                    raise TelemetryError("the log and metric database could not be closed", where=str(self._file))
+                if wal_of(self._file).exists():  # it would be taken for a part of the other file
+                    raise TelemetryError("the database's own log could not be emptied", where=str(self._file))
+                self.fresh.replace(self._file)
+                _make_durable(self._file.parent)
+            finally:
+                self._open()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody reads: those who do have ended, others wait. Raises TelemetryError where one does not end."""
+        with self._changed:
+            self._shut = True
+            quiet = self._changed.wait_for(lambda: not self._readers or self._stopping, READERS_S)
+        try:
+            if not quiet or self._readers:
+                raise TelemetryError("somebody reads the log and metric database", hint="it is tried again later")
+            yield
+        finally:
+            with self._changed:
+                self._shut = False
+                self._changed.notify_all()
+
     def copy(self, folder: Path, given_up: Callable[[], bool]) -> None:
         """The database as it is, into `folder`. Lines wait in the engine's files meanwhile. Blocks.
 
@@ -186,11 +268,10 @@ class Store:
         with self._files:
             with self.reading() as connection:
                 try:
-                    connection.execute("CHECKPOINT")
+                    connection.execute("CHECKPOINT").fetchall()
                 except duckdb.Error as error:  # a reader is in the way; the log is copied as well then
                     log.info("the log and metric database is copied without a checkpoint: %s", error)
-            wal = self._file.with_name(f"{self._file.name}.wal")
-            for path in filter(Path.exists, (self._file, wal)):
+            for path in filter(Path.exists, (self._file, wal_of(self._file))):
                 _copy_file(path, folder / path.name, lambda: self._stopping or given_up())
 
     def _run(self) -> None:
@@ -229,15 +310,20 @@ class Store:
             if not self._chores:
                 return
             chore = self._chores.pop(0)
-        try:
-            with self._files:
+        with self._files:
+            try:
                 connection = self._opened()
                 connection.begin()
                 answer = chore.work(connection)
                 connection.commit()
-        except Exception as error:
-            self._reset(error)
-            chore.answer.set_exception(error)
+            except Exception as error:
+                self._reset(error)
+                failed: Exception | None = error
+                answer = None
+            else:
+                failed = None
+        if failed is not None:
+            chore.answer.set_exception(failed)
         else:
             chore.answer.set_result(answer)
 
@@ -256,12 +342,7 @@ class Store:
         """Commit, as often as it takes. An error is answered only when the store stops."""
         delay = RETRY_FIRST_S
         while True:
-            try:
-                with self._files:
-                    if delay == RETRY_FIRST_S or not self._landed(batches):
-                        self._commit(batches)
-            except Exception as error:  # whatever it is, the lines stay where they are and this thread goes on
-                self._reset(error)
+            if (error := self._try_to_write(batches, again=delay > RETRY_FIRST_S)) is not None:
                 if self._stopping:
                     return error
                 if delay == RETRY_FIRST_S:
@@ -273,6 +354,17 @@ class Store:
                 log.warning("the log and metric database is written again")
             self._last_commit = time.monotonic()
             return None
+
+    def _try_to_write(self, batches: list[Batch], *, again: bool) -> Exception | None:
+        """Whatever goes wrong, the lines stay where they are and this thread goes on."""
+        with self._files:
+            try:
+                if not again or not self._landed(batches):
+                    self._commit(batches)
+            except Exception as error:
+                self._reset(error)
+                return error
+        return None
 
     def _landed(self, batches: list[Batch]) -> bool:
         """Whether a commit that failed did happen: a checkpoint may fail behind it. A second cursor does no harm."""
@@ -358,6 +450,7 @@ class Store:
         connection, warnings = open_database(self._file, memory_mb=self._memory_mb)
         with self._changed:
             self._connection = connection
+            self.moved_aside += bool(warnings)
         for warning in warnings:
             self._warn(warning)
         return bool(warnings)
@@ -372,6 +465,28 @@ class Store:
         self._appenders.clear()
         if connection is not None:
             connection.close()
+
+
+def wal_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}.wal")
+
+
+def _is_open(file: Path) -> bool:
+    """By this process. Nothing is opened here: with a descriptor that is closed, DuckDB's lock would go."""
+    there = file.stat()
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            if os.path.samestat(link.stat(), there):
+                return True
+    return False
+
+
+def _make_durable(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _closing() -> TelemetryError:

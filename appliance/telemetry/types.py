@@ -47,6 +47,6 @@ class LogQuery:
     since: float = 0.0
     """Only lines at or after this unix time."""
     contains: str = ""
-    """Only lines that hold this text, letter case ignored."""
+    """Only lines that hold this text, letter case ignored, and colours too."""
     limit: int = 1000
     """With `after` the oldest, else the newest that match; always answered oldest first."""

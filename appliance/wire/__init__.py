@@ -50,6 +50,7 @@ from appliance.wire.gpus import (
 )
 from appliance.wire.lineage import Lineage, ModelLineage, VersionReader
 from appliance.wire.machines import Machine
+from appliance.wire.metrics import MetricName, MetricPoint, MetricSeries
 from appliance.wire.models import Model, ModelRequest
 from appliance.wire.notebooks import (
     Access,
@@ -68,12 +69,14 @@ from appliance.wire.notebooks import (
     SnapshotRequest,
     Verdict,
 )
-from appliance.wire.records import Event, LogLine, SqlAnswer, SqlRequest
+from appliance.wire.pushes import MetricOwner, MetricsPush, PushedMetrics, PushedSample
+from appliance.wire.records import Event, LogLine
 from appliance.wire.registries import Registry, RegistryRequest
 from appliance.wire.resources import ApplyRequest, Change, Item, SpecFile
 from appliance.wire.runs import DeletedRun, HookAnswer, Job, JobNotebook, JobNotebookRequest, Run, RunRequest
 from appliance.wire.secrets import Secret, SecretRequest
 from appliance.wire.space import DiskPlace, Space, SpaceGrowth, SpaceHolder, SpaceOwner, SpaceProgress
+from appliance.wire.sql import SqlAnswer, SqlColumn, SqlReady, SqlRequest, SqlRunning, SqlTable
 from appliance.wire.status import Brief, Part, Status
 from appliance.wire.trash import Changed, Deleted, Deletion, RenameRequest, SetRequest, UndeleteRequest
 
@@ -129,6 +132,11 @@ __all__ = [
     "Lineage",
     "LogLine",
     "Machine",
+    "MetricName",
+    "MetricOwner",
+    "MetricPoint",
+    "MetricSeries",
+    "MetricsPush",
     "Missing",
     "Model",
     "ModelLineage",
@@ -141,6 +149,8 @@ __all__ = [
     "Problem",
     "PruneRequest",
     "Pruning",
+    "PushedMetrics",
+    "PushedSample",
     "Registry",
     "RegistryRequest",
     "RenameRequest",
@@ -168,7 +178,11 @@ __all__ = [
     "SpaceProgress",
     "SpecFile",
     "SqlAnswer",
+    "SqlColumn",
+    "SqlReady",
     "SqlRequest",
+    "SqlRunning",
+    "SqlTable",
     "Status",
     "TagRequest",
     "Traffic",

@@ -1,8 +1,8 @@
-"""What has been said and what has happened: log lines, events, queries over them."""
+"""What has been said and what has happened: log lines and events."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from typing_extensions import TypedDict
 
@@ -25,12 +25,3 @@ class LogLine(TypedDict):
     part: str
     stream: str
     line: str
-
-
-class SqlRequest(TypedDict):
-    query: str
-
-
-class SqlAnswer(TypedDict):
-    columns: list[str]
-    rows: list[list[Any]]

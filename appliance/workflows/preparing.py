@@ -144,6 +144,7 @@ async def make_container(
         env=prepared.env,
         mounts=mounts,
         port=rooms.settings.port,
+        push_port=rooms.settings.push_port,
         limits=limits_of(workflow.jobs[job.name].machine, rooms.settings),
         attempt=job.attempt,
         lease=lease,

@@ -87,15 +87,15 @@ def private_engine(*, cdi: bool, reachable: bool = False) -> Iterator[PrivateEng
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, "PATH": path}
             )
             try:
-                version = _until_up(process, folder)
+                version = until_up(process, folder)
                 if not version:
                     said = f"a private engine does not run: {(folder / 'log').read_text(errors='replace')[-600:]}"
                     # one of a newer suite may want what this machine does not have; the installed one must run
                     pytest.skip(said) if fetched else pytest.fail(said)
-                _import_image(f"unix://{folder}/s")
+                import_image(f"unix://{folder}/s")
                 yield PrivateEngine(f"unix://{folder}/s", version, folder, cdi)
             finally:
-                _end(process, folder)
+                end_engine(process, folder)
 
 
 @contextlib.contextmanager
@@ -120,7 +120,7 @@ def _listens(folder: Path) -> bool:
         return line.connect_ex(f"{folder}/s") == 0
 
 
-def _until_up(process: subprocess.Popen[bytes], folder: Path) -> str:
+def until_up(process: subprocess.Popen[bytes], folder: Path) -> str:
     """Its version; empty: it has ended, or does not answer."""
     deadline = time.monotonic() + _UP_S
     while time.monotonic() < deadline:
@@ -133,7 +133,7 @@ def _until_up(process: subprocess.Popen[bytes], folder: Path) -> str:
     return ""
 
 
-def _import_image(host: str) -> None:
+def import_image(host: str) -> None:
     """A few programs of this machine, and the variables that images of GPU frameworks have."""
     files = [(Path(found).resolve(), f"bin/{name}") for name in _PROGRAMS if (found := shutil.which(name))]
     layer = io.BytesIO()
@@ -159,7 +159,7 @@ def _libraries(program: Path) -> list[str]:
     return re.findall(r"(/\S+) \(0x", said)
 
 
-def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
+def end_engine(process: subprocess.Popen[bytes], folder: Path) -> None:
     if _listens(folder):
         with contextlib.closing(_api(f"unix://{folder}/s")) as api, contextlib.suppress(docker.errors.DockerException):
             for container in api.containers(all=True):

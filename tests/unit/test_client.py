@@ -80,6 +80,27 @@ def test_spec_problems_keep_their_places(tmp_path: Path) -> None:
     assert caught.value.problems == (found,)
 
 
+def test_samples_are_pushed_for_somebody(tmp_path: Path) -> None:
+    seen: list[object] = []
+
+    def handle(request: BaseHTTPRequestHandler) -> None:
+        length = int(request.headers["Content-Length"])
+        seen.append((request.command, request.path, json.loads(request.rfile.read(length))))
+        request.headers.replace_header("Content-Length", "0")
+        answer(request, 200, {"kind": "run", "name": "train.3", "samples": 1})
+
+    with serving(tmp_path / "s", handle):
+        client = Client(socket=tmp_path / "s")
+        stored = client.push_metrics([{"metric": "loss", "value": 0.5, "step": 1}], kind="run", name="train")
+        client.close()
+    body = {
+        "for": {"kind": "run", "name": "train", "part": ""},
+        "samples": [{"metric": "loss", "value": 0.5, "step": 1}],
+    }
+    assert seen == [("POST", "/v1/metrics", body)]
+    assert stored["name"] == "train.3"
+
+
 def test_no_daemon_says_how_to_start_one(tmp_path: Path) -> None:
     with pytest.raises(DaemonDown) as caught:
         Client(socket=tmp_path / "none").status()

@@ -124,7 +124,7 @@ def living(door: FrontDoor) -> house.House:
     parts: Any = SimpleNamespace(
         engine=engine,
         instance="cafe0001",
-        settings=SimpleNamespace(port=7070, url="http://127.0.0.1:7070"),
+        settings=SimpleNamespace(port=7070, push_port=9091, url="http://127.0.0.1:7070"),
         health={},
         hint=lambda kind, uid: door.hinted.append(uid),
         notebooks=SimpleNamespace(kind="notebook", retell=door.retold.append),
@@ -132,7 +132,8 @@ def living(door: FrontDoor) -> house.House:
     deployments: Any = SimpleNamespace(kind="deployment", retell=door.retold.append)
     rest: Any = SimpleNamespace(kind="workflow", hint_all=lambda: None)
     front: Any = door
-    return house.House(parts, rest, front, rest, deployments, rest, rest, rest, rest, rest, rest, rest, rest)
+    sampler: Any = SimpleNamespace(look_anew=lambda: None, noticed=lambda container, action: None)
+    return house.House(parts, rest, front, rest, deployments, rest, rest, rest, rest, rest, rest, rest, rest, sampler)
 
 
 async def test_a_session_that_ends_and_runs_anew_is_told_of_again() -> None:

@@ -54,7 +54,7 @@ async def test_a_front_door_that_comes_up_while_the_engine_is_greeted_leaves_wha
     house: Any = House(
         parts=stand_in(
             engine=SimpleNamespace(connect=connect, list=found, ensure_network=network),
-            settings=SimpleNamespace(port=1, url="http://127.0.0.1:1"),
+            settings=SimpleNamespace(port=1, push_port=0, url="http://127.0.0.1:1"),
             health={},
             notebooks=nobody,
         ),
@@ -70,6 +70,7 @@ async def test_a_front_door_that_comes_up_while_the_engine_is_greeted_leaves_wha
         gpus=nobody,
         scheduler=nobody,
         reaching=nobody,
+        sampler=stand_in(look_anew=lambda: None),
     )
     async with asyncio.timeout(60):
         greeting = asyncio.create_task(house._greet_engine())

@@ -46,6 +46,14 @@ def test_a_wrong_variable_is_named(tmp_path: Path) -> None:
         load({"APPLIANCE_PORT": "http"}, home=tmp_path)
 
 
+@pytest.mark.parametrize("variable", ["APPLIANCE_PUSH_PORT", "APPLIANCE_PORT"])
+def test_two_doors_have_two_ports(tmp_path: Path, variable: str) -> None:
+    given = {"APPLIANCE_PUSH_PORT": "7070", "APPLIANCE_PORT": "9091"}[variable]
+    with pytest.raises(UsageError, match="push_port are both") as caught:
+        load({variable: given}, home=tmp_path)
+    assert caught.value.where == variable
+
+
 def test_the_home_comes_from_the_environment() -> None:
     assert default_home({"APPLIANCE_HOME": "/data/a"}) == Path("/data/a")
 

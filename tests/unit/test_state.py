@@ -228,6 +228,14 @@ def test_a_spec_keeps_the_order_of_its_keys(db: Database) -> None:
     assert list(resource.spec["jobs"]) == ["z", "a"]
 
 
+def test_those_that_failed_are_told_by_name(db: Database) -> None:
+    made = [new_run(db) for _ in range(4)]
+    with db.write() as transaction:
+        for run, phase in zip(made, ("Failed", "Error", "Succeeded", "Canceled"), strict=True):
+            transaction.execute("UPDATE runs SET phase = ? WHERE id = ?", (phase, run.id))
+    assert sorted(runs.failed_names(db.read)) == ["train.1", "train.2"]
+
+
 def test_run_names_are_never_given_twice(db: Database) -> None:
     new_run(db)
     with db.write() as transaction:

@@ -1,4 +1,4 @@
-"""What happened and what was said: events, logs, SQL over them. Listings, or streams with `follow=1`."""
+"""What happened and what was said: events, logs. Listings, or streams with `follow=1`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from appliance import wire
 from appliance.api import requests, views
 from appliance.api.parts import Parts
 from appliance.api.stream import event_stream
@@ -51,16 +50,10 @@ def routes(parts: Parts) -> list[Route]:
     async def specs(_: Request) -> Response:
         return JSONResponse({"items": [views.spec_file(row) for row in spec_files.every(parts.db.read)]})
 
-    async def sql(request: Request) -> Response:
-        asked = await requests.body(request, wire.SqlRequest)
-        columns, rows = await parts.telemetry.sql(asked["query"])
-        return JSONResponse(wire.SqlAnswer(columns=columns, rows=[[_plain(cell) for cell in row] for row in rows]))
-
     return [
         Route("/v1/logs", logs, methods=["GET"]),
         Route("/v1/events", events_, methods=["GET"]),
         Route("/v1/specs", specs, methods=["GET"]),
-        Route("/v1/sql", sql, methods=["POST"]),
     ]
 
 
@@ -83,7 +76,3 @@ async def _events(parts: Parts, last: int | None) -> AsyncIterator[list[Mapping[
 
 def _cursor(text: str | None) -> int | None:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else None
-
-
-def _plain(cell: Any) -> Any:
-    return cell if cell is None or isinstance(cell, (str, int, float, bool)) else str(cell)

@@ -50,6 +50,12 @@ def names(db: Connection) -> dict[str, str]:
     return {row["id"]: f"{row['workflow']}.{row['number']}" for row in rows}
 
 
+def failed_names(db: Connection) -> list[str]:
+    """`WORKFLOW.NUMBER` of every run that failed."""
+    rows = db.execute("SELECT workflow, number FROM runs WHERE phase IN ('Failed', 'Error')")
+    return [f"{row['workflow']}.{row['number']}" for row in rows]
+
+
 def ends(db: Connection) -> dict[str, float]:
     """Id -> when it ended, or was made where it goes on, unix seconds, of every run."""
     return {row["id"]: row["at"] for row in db.execute("SELECT id, coalesce(finished, created) AS at FROM runs")}

@@ -2,7 +2,7 @@
 
 Older runs stay as long as they are not over, or anything names them: a run that goes on from them, the step cache, a
 capsule, what a failed or an open run was given, the origin of a dataset version or of a model. With a run go its jobs;
-its log lines and events stay, under a name that no other run is given.
+its events stay, under a name that no other run is given, and its log lines go a day later (see telemetry).
 
 It is done in small transactions, and others have their turn between them: after years without a bound there may be
 hundreds of thousands.

@@ -10,6 +10,8 @@ Variables that every job gets, under its own `env`:
     PAPERSPACE_CLUSTER_ID  Gradient's: this appliance, which is one cluster
     PS_JOBSPACE            Gradient's: /storage
     PS_MODEL_PATH          Gradient's: /storage/models/
+    PAPERSPACE_METRIC_PUSHGATEWAY, _WORKLOAD_ID and _WORKLOAD_TYPE
+                           Gradient's: where its gradient-utils pushes metrics, and as whom
 
 Gradient's PAPERSPACE_API_KEY is not among them: a key in every job would let every image, package and repository that
 a job loads do whatever its owner may do. A job that needs the API is given a key by name, `env: {KEY: secret:NAME}`.
@@ -40,6 +42,7 @@ from appliance.spec.models import (
     Workflow,
 )
 from appliance.state.runs import Run
+from appliance.telemetry.push import environment as pushing
 from appliance.workflows.steps import checkout, deploying, notebook_step, s3
 from appliance.workflows.steps.checkout import checkout_of
 from appliance.workflows.steps.local import Place
@@ -135,6 +138,7 @@ def container_spec(
     env: Mapping[str, str],
     mounts: Sequence[Mount],
     port: int,
+    push_port: int = 0,
     limits: Limits,
     attempt: int = 1,
     lease: Answer = NO_LEASE,
@@ -150,6 +154,7 @@ def container_spec(
         "PAPERSPACE_CLUSTER_ID": f"cl{instance}",
         "PS_JOBSPACE": "/storage",
         "PS_MODEL_PATH": "/storage/models/",
+        **pushing.environment("workflow", run.id, push_port),
     }
     return ContainerSpec(
         name=container_name(instance, run, name, attempt),

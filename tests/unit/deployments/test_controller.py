@@ -34,7 +34,13 @@ async def test_a_first_revision_becomes_ready_and_is_served(house: House) -> Non
     made = house.engine.specs[containers[0].id]
     assert list(made.entrypoint or ()) == ["serve", "--fast"]
     assert made.publish == (8000,)
-    assert made.env == {"A": "1", "APPLIANCE_URL": "http://host.docker.internal:7070"}
+    assert made.env == {
+        "A": "1",
+        "APPLIANCE_URL": "http://host.docker.internal:7070",
+        "PAPERSPACE_METRIC_PUSHGATEWAY": "http://host.docker.internal:9091",
+        "PAPERSPACE_METRIC_WORKLOAD_ID": row.uid,
+        "PAPERSPACE_METRIC_WORKLOAD_TYPE": "deployment",
+    }
     assert house.served == short(containers)
     assert house.router.routes["/deployments/web"].strip is True
     assert row.status["ready"] == 2

@@ -166,8 +166,11 @@ async def house(settings: Settings, clock: Clock) -> AsyncIterator[House]:
         house.db.close()
 
 
+OWN = {"A": "1", "APPLIANCE_URL": "mine", "PAPERSPACE_METRIC_WORKLOAD_TYPE": "mine"}
+
+
 async def test_create_to_running_with_all_that_a_session_needs(house: House) -> None:
-    house.declare({"env": {"A": "1", "APPLIANCE_URL": "mine", "JUPYTER_TOKEN": "weak"}})
+    house.declare({"env": {**OWN, "JUPYTER_TOKEN": "weak"}})
     row = await house.run("Running")
     assert row.status["url_path"] == "/notebooks/nb/"
     assert len(row.status["token"]) == 32
@@ -184,6 +187,8 @@ async def test_create_to_running_with_all_that_a_session_needs(house: House) -> 
     }
     assert spec.env["JUPYTER_TOKEN"] == row.status["token"]
     assert (spec.env["A"], spec.env["APPLIANCE_URL"]) == ("1", "mine")
+    assert spec.env["PAPERSPACE_METRIC_PUSHGATEWAY"] == "http://host.docker.internal:9091"
+    assert spec.env["PAPERSPACE_METRIC_WORKLOAD_TYPE"] == "mine"
     assert row.status["token"] not in " ".join(spec.entrypoint or ())
     assert house.targets == [house.engine.port]
     assert house.router.routes["/notebooks/nb"].strip is False

@@ -36,6 +36,17 @@ def test_root_hands_over_to_the_account(open_directory: Path) -> None:
 
 
 @pytest.mark.usefixtures("as_root")
+def test_a_socket_is_given_to_the_account(open_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[Path, int, int]] = []
+    monkeypatch.setattr(os, "chown", lambda path, uid, gid: given.append((path, uid, gid)))
+    account.give(open_directory / "push.sock")
+    assert given == [(open_directory / "push.sock", 64001, -1)]
+    open_directory.chmod(0o700)
+    account.give(open_directory / "push.sock")
+    assert len(given) == 1, "root serves, and reaches it as it is"
+
+
+@pytest.mark.usefixtures("as_root")
 def test_a_closed_directory_keeps_root_and_says_which(open_directory: Path) -> None:
     open_directory.chmod(0o700)
     chosen = account.choose(open_directory / "front.sock")

@@ -20,6 +20,7 @@ class EngineLog:
         self._max_size = max_size
         self._max_file = max_file
         self._count = 0
+        self._start = _START
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("ab", buffering=0)
 
@@ -30,9 +31,13 @@ class EngineLog:
             for start in range(0, len(data), PIECE):
                 self.record(data[start : start + PIECE].decode(errors="replace"), stream)
 
+    def later(self, seconds: float) -> None:
+        """What is printed from now on is printed so much later."""
+        self._start += timedelta(seconds=seconds)
+
     def record(self, text: str, stream: str = "stdout") -> None:
         self._count += 1
-        at = _START + timedelta(microseconds=self._count)
+        at = self._start + timedelta(microseconds=self._count)
         time = at.strftime("%Y-%m-%dT%H:%M:%S.%f") + f"{self._count % 1000:03d}Z"
         self.write(json.dumps({"log": text, "stream": stream, "time": time}).encode() + b"\n")
 

@@ -145,6 +145,33 @@ def test_what_a_power_cut_leaves_is_passed_over() -> None:
     assert joiner.damaged == 1
 
 
+def test_a_log_that_begins_damaged_has_the_time_of_what_follows() -> None:
+    lines = Joiner().feed(b"junk\n" + record("one\n") + b"more\n", NONE)
+    assert [text for _, _, text in lines] == ["junk", "one", "more"]
+    assert {at.year for at, _, _ in lines} == {2025}
+    assert Joiner().feed(b"junk\n", NONE)[0][0].year == 1970
+
+
+@pytest.mark.parametrize(
+    ("printed", "line"),
+    [
+        ("\x1b[1;31merror\x1b[0m: x\n", "\x1b[1;31merror\x1b[0m: x"),
+        ("nul \x00 inside\n", "nul \x00 inside"),
+        ("windows\r\n", "windows"),
+        ("\r\n", ""),
+        ("  0%|   |\r 50%|#  |\r100%|###|\r\n", "100%|###|"),
+        ("\x1b[2K\r\x1b[2Kstep 2\n", "\x1b[2Kstep 2"),
+        (
+            "bell \a back\b vertical \v form \f line \u2028 next \x85\n",
+            "bell \a back\b vertical \v form \f line \u2028 next \x85",
+        ),
+        ("tab\t\U0001f600 \ufffd\n", "tab\t\U0001f600 \ufffd"),
+    ],
+)
+def test_what_programs_print(printed: str, line: str) -> None:
+    assert texts(Joiner(), record(printed)) == [line]
+
+
 @given(st.binary(max_size=400))
 def test_any_bytes_are_survived(data: bytes) -> None:
     joiner = Joiner()

@@ -45,14 +45,23 @@ def run() -> Run:
 LIMITS = Limits(2.5, 1 << 30, 1 << 20)
 
 
-def container(env: Mapping[str, str]) -> ContainerSpec:
+def container(env: Mapping[str, str], push_port: int = 0) -> ContainerSpec:
     return container_spec(
-        run(), "train", Task("i"), instance="abcd", image="i", env=env, mounts=(), port=7070, limits=LIMITS
+        run(),
+        "train",
+        Task("i"),
+        instance="abcd",
+        image="i",
+        env=env,
+        mounts=(),
+        port=7070,
+        push_port=push_port,
+        limits=LIMITS,
     )
 
 
-def variables(env: Mapping[str, str]) -> Mapping[str, str]:
-    return container(env).env
+def variables(env: Mapping[str, str], push_port: int = 0) -> Mapping[str, str]:
+    return container(env, push_port).env
 
 
 def test_the_limits_of_the_machine_type_are_the_containers() -> None:
@@ -86,6 +95,15 @@ def test_the_variables_of_a_job() -> None:
     assert given["PAPERSPACE_CLUSTER_ID"]
     assert given["PS_MODEL_PATH"] == "/storage/models/"
     assert (given["OWN"], given["PS_JOBSPACE"]) == ("1", "/mine")
+
+
+def test_a_job_knows_where_to_push_metrics_unless_it_says_where_itself() -> None:
+    given = variables({}, push_port=9091)
+    assert given["PAPERSPACE_METRIC_PUSHGATEWAY"] == "http://host.docker.internal:9091"
+    assert (given["PAPERSPACE_METRIC_WORKLOAD_ID"], given["PAPERSPACE_METRIC_WORKLOAD_TYPE"]) == ("f" * 32, "workflow")
+    own = {"PAPERSPACE_METRIC_PUSHGATEWAY": "http://mine:1"}
+    assert variables(own, push_port=9091)["PAPERSPACE_METRIC_PUSHGATEWAY"] == "http://mine:1"
+    assert "PAPERSPACE_METRIC_PUSHGATEWAY" not in variables({}, push_port=0)
 
 
 def test_no_job_is_given_a_key_to_the_appliance() -> None:

@@ -1,0 +1,1 @@
+"""Metrics that programs push: what they send, read as samples. Pure."""
