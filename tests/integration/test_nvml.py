@@ -25,7 +25,8 @@ pytestmark = pytest.mark.anyio
 
 WITHIN_S = 60.0
 SAMPLE_S = 0.05
-DEADLINE_S = 1.0
+DEADLINE_S = 2.0
+"""For a call, where one hangs. Elsewhere a slow machine has all the time it needs."""
 
 
 class Eyes:
@@ -67,13 +68,14 @@ async def watching(
     variables: dict[str, str],
     *,
     start_s: float = WITHIN_S,
+    deadline_s: float = WITHIN_S,
     end: child.Kill = child.kill,
     more: tuple[str, ...] = (),
 ) -> AsyncIterator[Eyes]:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     watch = GpuWatch(
-        sample_s=SAMPLE_S, deadline_s=DEADLINE_S, start_s=start_s, end=end, command=(*child.command(), *more)
+        sample_s=SAMPLE_S, deadline_s=deadline_s, start_s=start_s, end=end, command=(*child.command(), *more)
     )
     eyes = Eyes(watch)
     task = asyncio.create_task(watch.run())
@@ -341,7 +343,7 @@ HANGS = [
 @pytest.mark.parametrize("function", HANGS)
 async def test_a_card_that_hangs_hides_no_other(monkeypatch: pytest.MonkeyPatch, nvml: Stub, function: str) -> None:
     nvml.tell(*(card(index) for index in range(8)), *(line("process", at, pid=at + 5, sm=1) for at in range(8)))
-    async with watching(monkeypatch, nvml.variables) as eyes:
+    async with watching(monkeypatch, nvml.variables, deadline_s=DEADLINE_S) as eyes:
         await eyes.until(lambda now: now.devices)
         nvml.add(f"hang 5 {function}")
         eyes.watch.retry()  # some are asked at the beginning only
@@ -349,7 +351,7 @@ async def test_a_card_that_hangs_hides_no_other(monkeypatch: pytest.MonkeyPatch,
         looks = eyes.looks
         found = await eyes.until(lambda now: eyes.looks > looks + 5 and not now.ok)
         assert [device.index for device in found.devices if device.lost] == [5]
-        assert "did not answer within 1 s" in one(found, 5).lost
+        assert "did not answer within 2 s" in one(found, 5).lost
         assert one(found, 5).processes is None
         assert all(device.power_w == 200.5 for device in found.devices if device.index != 5)
         nvml.drop(f"hang 5 {function}")
@@ -360,7 +362,7 @@ async def test_a_card_that_hangs_hides_no_other(monkeypatch: pytest.MonkeyPatch,
 async def test_a_card_that_was_silent_is_asked_again_by_and_by(monkeypatch: pytest.MonkeyPatch, nvml: Stub) -> None:
     monkeypatch.setattr(watch_module, "FORGIVE_S", 0.5)
     nvml.tell(card(0), card(1))
-    async with watching(monkeypatch, nvml.variables) as eyes:
+    async with watching(monkeypatch, nvml.variables, deadline_s=DEADLINE_S) as eyes:
         await eyes.until(lambda now: now.devices)
         nvml.add("hang 1 nvmlDeviceGetName", "hang 1 nvmlDeviceGetPowerUsage")
         await eyes.until(lambda now: one(now, 1).lost)
@@ -373,9 +375,9 @@ async def test_a_card_that_was_silent_is_asked_again_by_and_by(monkeypatch: pyte
 
 async def test_a_driver_that_hangs_is_said_and_asked_again(monkeypatch: pytest.MonkeyPatch, nvml: Stub) -> None:
     nvml.tell(card(0), "stall nvmlInitWithFlags")
-    async with watching(monkeypatch, nvml.variables, start_s=DEADLINE_S) as eyes:
+    async with watching(monkeypatch, nvml.variables, start_s=DEADLINE_S, deadline_s=DEADLINE_S) as eyes:
         found = await eyes.until(lambda now: not now.ok, known=False)
-        assert found.message == "the NVIDIA driver did not answer within 1 s; see `nvidia-smi`"
+        assert found.message == "the NVIDIA driver did not answer within 2 s; see `nvidia-smi`"
         assert found.present
         assert not eyes.watch.known, "whether there are GPUs at all, nobody has said yet"
         nvml.tell(card(0))
@@ -385,7 +387,7 @@ async def test_a_driver_that_hangs_is_said_and_asked_again(monkeypatch: pytest.M
 async def test_one_that_cannot_be_killed_is_left_behind(monkeypatch: pytest.MonkeyPatch, nvml: Stub) -> None:
     monkeypatch.setattr(child, "END_S", 0.2)
     nvml.tell(card(0), card(1))
-    async with watching(monkeypatch, nvml.variables, end=lambda process: None) as eyes:
+    async with watching(monkeypatch, nvml.variables, deadline_s=DEADLINE_S, end=lambda process: None) as eyes:
         await eyes.until(lambda now: now.devices)
         nvml.add("hang 1 nvmlDeviceGetPowerUsage")
         looks = eyes.looks
