@@ -100,12 +100,13 @@ class Cloning:
             words = f"{page.file} of {words}"
         with told():
             await in_thread(partial(give, path, owner, again=True))
-        await in_thread(self._beside.write_note, notebook.uid, NOTE, DONE)
         await errand.clear(self._engine, job, container)
         await in_thread(discard, room)
         with self._db.write() as db:
             message = words.replace(f" is in {TARGET}", " is in the workspace")
             events.record(db, "notebook", notebook.name, "WorkspaceCloned", message, now=self._clock())
+        # last: a session may begin from here on, and whoever begins it ends this task
+        await in_thread(self._beside.write_note, notebook.uid, NOTE, DONE)
 
     async def settle(self, uid: str) -> None:
         """What clones for this notebook ends, and half a clone goes: the spec names none any more."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from appliance.engine.labels import WORKSPACE
+from appliance.fetching import errand
 from appliance.notebooks.cloning import Cloning
 from tests.integration.services import Services, eventually, needs_services, services
 from tests.support.git import GitServer
@@ -75,6 +78,24 @@ async def test_the_repository_is_there_before_the_first_session_and_cloned_once(
         "notebook", "nb", spec(repository.url, ref="dev", username="me", password="secret:GIT") | {"shm": "1G"}
     )
     await eventually(lambda: house.get("notebook", "nb").status["session"] == 3, "it needs no secret any more")
+
+
+async def test_no_session_begins_before_the_clone_has_tidied_up(
+    house: Services, git_server: GitServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clear = errand.clear
+
+    async def slowly(*arguments: Any) -> None:
+        await asyncio.sleep(2)
+        await clear(*arguments)
+
+    monkeypatch.setattr(errand, "clear", slowly)
+    repository = git_server.repository("team/project")
+    repository.commit({"a.txt": "x"})
+    house.declare("notebook", "nb", spec(repository.url))
+    row = await house.phase("notebook", "nb", "Running", within_s=600)
+    assert "WorkspaceCloned" in house.events("notebook", "nb")
+    assert await house.engine.list(kind=WORKSPACE, uid=row.uid) == []
 
 
 async def test_one_notebook_of_a_repository_and_a_page_that_names_none(house: Services, git_server: GitServer) -> None:

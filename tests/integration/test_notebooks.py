@@ -68,6 +68,7 @@ class Browser:
             }
             await socket.send(json.dumps(message))
             printed = ""
+            wanted = {"execute_reply", "idle"}  # they come on channels of their own: either may be the last
             async for frame in socket:
                 reply = json.loads(frame)
                 if reply["parent_header"].get("msg_id") != message["header"]["msg_id"]:  # type: ignore[index]
@@ -76,7 +77,10 @@ class Browser:
                     printed += reply["content"]["text"]
                 if reply["msg_type"] == "error":
                     raise AssertionError("\n".join(reply["content"]["traceback"]))
-                if reply["msg_type"] == "execute_reply":
+                wanted.discard(reply["msg_type"])
+                if reply["msg_type"] == "status":
+                    wanted.discard(reply["content"]["execution_state"])
+                if not wanted:
                     break
         await self.call("DELETE", f"api/kernels/{kernel}")
         return printed
